@@ -1,0 +1,49 @@
+# The two commands a newcomer types are `make demo` and `make test`; both set up everything they need in .venv.
+
+PYTHON ?= python3
+VENV   := .venv
+PIP    := $(VENV)/bin/pip
+RUN    := $(VENV)/bin
+
+.PHONY: help demo test lint format serve measure clean
+
+help:  ## list the commands
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 12
+
+demo: $(VENV)/.demo  ## show the whole service at work: about two minutes after the first download
+	$(RUN)/trapstreet demo
+
+test: $(VENV)/.test lint  ## run all checks and all tests that need no other server
+	$(RUN)/python -m pytest --cov --cov-report=term-missing:skip-covered
+
+lint: $(VENV)/.test  ## formatting, lint, types, import contracts
+	$(RUN)/ruff format --check .
+	$(RUN)/ruff check .
+	$(RUN)/mypy
+	$(RUN)/lint-imports
+
+format: $(VENV)/.test  ## format and fix what can be fixed
+	$(RUN)/ruff format .
+	$(RUN)/ruff check --fix .
+
+serve: $(VENV)/.demo  ## run the API with its embedded Postgres
+	$(RUN)/trapstreet serve
+
+measure: $(VENV)/.test  ## measure what the documentation promises: memory while streaming, speed of check and labels
+	$(RUN)/python -m benchmarks.promises
+
+clean:  ## remove the virtual environment and everything a run left behind
+	rm -rf $(VENV) .trapstreet .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .import_linter_cache build *.egg-info
+
+$(VENV)/.pip:
+	$(PYTHON) -c 'import sys; sys.exit("Trapstreet needs Python 3.11 or newer: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.demo: $(VENV)/.pip pyproject.toml constraints.txt
+	$(PIP) install --disable-pip-version-check -q -c constraints.txt -e '.[embedded,torch,demo]'
+	touch $@
+
+$(VENV)/.test: $(VENV)/.demo pyproject.toml constraints.txt
+	$(PIP) install --disable-pip-version-check -q -c constraints.txt -e '.[embedded,torch,demo,test]'
+	touch $@
