@@ -1,0 +1,245 @@
+"""Every entry of the log and the signed filing record.
+
+One class a record, with exactly the keys of protocol.md section 2. Entries point at each other by log index, which a receipt
+binds; `H(entry)` is plain SHA-256 of an entry's bytes.
+
+Invariants: `parse_entry(b).encode() == b` or Malformed.
+Source: protocol.md sections 2, 4, 5 and 6.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Final
+
+from app.canonical import (
+    PROTOCOL,
+    Record,
+    as_form,
+    choice,
+    encode_json,
+    integer,
+    lp,
+    octets,
+    parse_json,
+    sha256,
+    tag,
+    text,
+    timestamp,
+)
+from app.errors import Malformed
+from app.keys.statement import BEACON_PATTERN, Statement
+from app.keys.trigger_set import MAX_TRIGGERS
+from app.protocol.interface import Interface, InterfaceOrigin
+
+QUEUE_PATTERN = r"[a-z][a-z0-9.]{0,39}"
+
+# The two strengths a filing may ask for and no other (protocol.md section 6).
+BITS: Final = (64, 80)
+
+# A week: longer would let a claimant hold a dispute open for ever.
+MAX_OPENING_SECONDS = 7 * 24 * 3600
+
+VERDICTS: Final = (
+    "VOID",
+    "CONFIRMED",
+    "NON_COOPERATIVE",
+    "NOT_SUPPORTED",
+    "INCONCLUSIVE",
+    "INDICATIVE",
+)
+
+
+class Entry(Record):
+    """Base of everything the log holds."""
+
+    time: str
+
+
+@dataclass(frozen=True)
+class RegistrationEntry(Entry):
+    """A statement, signed by its vendor key, with the hash of the nonce that its beacon will open."""
+
+    NAME: ClassVar[str] = "registration"
+
+    time: str = field(metadata=as_form(timestamp()))
+    statement: Statement = field(metadata=as_form(Statement.form()))
+    signature: bytes = field(metadata=as_form(octets(64)))
+    nonce_hash: bytes = field(metadata=as_form(octets(32)))
+
+
+@dataclass(frozen=True)
+class BeaconEntry(Entry):
+    """The beacon of an earlier entry: its nonce opened, and the public randomness of the round the rule names."""
+
+    NAME: ClassVar[str] = "beacon"
+
+    time: str = field(metadata=as_form(timestamp()))
+    entry: int = field(metadata=as_form(integer(0)))
+    nonce: bytes = field(metadata=as_form(octets(32)))
+    source: str = field(metadata=as_form(text(1, 100, pattern=BEACON_PATTERN)))
+    round: int = field(metadata=as_form(integer(0)))
+    randomness: bytes = field(metadata=as_form(octets(32)))
+    signature: bytes = field(metadata=as_form(octets(48, or_empty=True)))
+
+
+@dataclass(frozen=True)
+class Policy(Record):
+    """What is fixed at filing about how a dispute is run."""
+
+    bits: int = field(metadata=as_form(choice(*BITS)))
+    max_triggers: int = field(metadata=as_form(integer(1, MAX_TRIGGERS)))
+    covers_per_trigger: int = field(metadata=as_form(integer(0, 100)))
+    block_size: int = field(metadata=as_form(integer(1, 256)))
+    attempts: int = field(metadata=as_form(integer(1, 5)))
+    answer: str = field(metadata=as_form(choice("first")))
+    opening_seconds: int = field(metadata=as_form(integer(1, MAX_OPENING_SECONDS)))
+    lookahead: int = field(metadata=as_form(integer(0, 1)))
+
+
+@dataclass(frozen=True)
+class FilingRecord(Record):
+    """What the claimant signs: which family is held against which endpoint, how it is asked, under which policy."""
+
+    NAME: ClassVar[str] = "filing-record"
+
+    registration: int = field(metadata=as_form(integer(0)))
+    family: str = field(metadata=as_form(text(1, 200)))
+    endpoint: str = field(metadata=as_form(text(1, 2000)))
+    interface: Interface = field(metadata=as_form(Interface.form()))
+    interface_origin: InterfaceOrigin = field(metadata=as_form(InterfaceOrigin.form()))
+    evidence: str = field(metadata=as_form(choice("label")))
+    policy: Policy = field(metadata=as_form(Policy.form()))
+
+    def hidden_hash(self, blind: bytes) -> bytes:
+        """Give the hash that stands in the log until the verdict reveals blind and record."""
+        return sha256(lp(tag("filing"), blind, self.encode()))
+
+
+@dataclass(frozen=True)
+class FilingEntry(Entry):
+    """That a filing was made, not against whom: the record is hidden until the verdict."""
+
+    NAME: ClassVar[str] = "filing"
+
+    time: str = field(metadata=as_form(timestamp()))
+    registration: int = field(metadata=as_form(integer(0)))
+    ordinal: int = field(metadata=as_form(integer(1)))
+    record_hash: bytes = field(metadata=as_form(octets(32)))
+    nonce_hash: bytes = field(metadata=as_form(octets(32)))
+
+
+@dataclass(frozen=True)
+class BlockEntry(Entry):
+    """The head over all queries of a block, logged before its labels are opened."""
+
+    NAME: ClassVar[str] = "block"
+
+    time: str = field(metadata=as_form(timestamp()))
+    filing: int = field(metadata=as_form(integer(0)))
+    block: int = field(metadata=as_form(integer(0, MAX_TRIGGERS)))
+    head: bytes = field(metadata=as_form(octets(32)))
+
+
+@dataclass(frozen=True)
+class ModelEntry(Entry):
+    """A commitment to something by its SHA-256, dated by the log: a model's weights, or an interface."""
+
+    NAME: ClassVar[str] = "model"
+
+    time: str = field(metadata=as_form(timestamp()))
+    owner_key: bytes = field(metadata=as_form(octets(32)))
+    sha256: bytes = field(metadata=as_form(octets(32)))
+    signature: bytes = field(metadata=as_form(octets(64)))
+
+    @staticmethod
+    def signed_bytes(owner_key: bytes, digest: bytes) -> bytes:
+        """Give the bytes that the owner signs."""
+        return encode_json(
+            {"type": f"{PROTOCOL}/model-commitment", "owner_key": owner_key.hex(), "sha256": digest.hex()}
+        )
+
+
+@dataclass(frozen=True)
+class WorkerKeyEntry(Entry):
+    """The 64 public bytes of a queue's workers; a successor is signed by the key it replaces."""
+
+    NAME: ClassVar[str] = "worker-key"
+
+    time: str = field(metadata=as_form(timestamp()))
+    public_key: bytes = field(metadata=as_form(octets(64)))
+    queue: str = field(metadata=as_form(text(1, 40, pattern=QUEUE_PATTERN)))
+    signature: bytes = field(metadata=as_form(octets(64, or_empty=True)))
+
+    @staticmethod
+    def signed_bytes(public_key: bytes, queue: str) -> bytes:
+        """Give the bytes that the replaced key signs."""
+        return encode_json({"type": f"{PROTOCOL}/worker-key-change", "public_key": public_key.hex(), "queue": queue})
+
+
+@dataclass(frozen=True)
+class VendorKeyEntry(Entry):
+    """A vendor's public key; a successor is signed by the key it replaces."""
+
+    NAME: ClassVar[str] = "vendor-key"
+
+    time: str = field(metadata=as_form(timestamp()))
+    public_key: bytes = field(metadata=as_form(octets(32)))
+    vendor: str = field(metadata=as_form(text(1, 64)))
+    signature: bytes = field(metadata=as_form(octets(64, or_empty=True)))
+
+    @staticmethod
+    def signed_bytes(public_key: bytes, vendor: str) -> bytes:
+        """Give the bytes that the replaced key signs."""
+        return encode_json({"type": f"{PROTOCOL}/vendor-key-change", "public_key": public_key.hex(), "vendor": vendor})
+
+
+@dataclass(frozen=True)
+class VerdictEntry(Entry):
+    """A verdict, with everything the filing hid; `bundle` is SHA-256 of the evidence list (protocol/bundle.py)."""
+
+    NAME: ClassVar[str] = "verdict"
+
+    time: str = field(metadata=as_form(timestamp()))
+    filing: int = field(metadata=as_form(integer(0)))
+    blind: bytes = field(metadata=as_form(octets(32)))
+    record: FilingRecord = field(metadata=as_form(FilingRecord.form()))
+    verdict: str = field(metadata=as_form(choice(*VERDICTS)))
+    reason: str = field(metadata=as_form(text(1, 64)))
+    asked: int = field(metadata=as_form(integer(0, MAX_TRIGGERS)))
+    matches: int = field(metadata=as_form(integer(0, MAX_TRIGGERS)))
+    bundle: bytes = field(metadata=as_form(octets(32)))
+
+
+@dataclass(frozen=True)
+class WithdrawalEntry(VerdictEntry):
+    """That the claimant withdrew; the same keys as a verdict, which is INCONCLUSIVE."""
+
+    NAME: ClassVar[str] = "withdrawal"
+
+
+ENTRIES: Mapping[str, type[Entry]] = {
+    entry.NAME: entry
+    for entry in (
+        RegistrationEntry,
+        BeaconEntry,
+        FilingEntry,
+        BlockEntry,
+        ModelEntry,
+        WorkerKeyEntry,
+        VendorKeyEntry,
+        VerdictEntry,
+        WithdrawalEntry,
+    )
+}
+
+
+def parse_entry(data: bytes) -> Entry:
+    """Read any log entry's one byte string.
+
+    Raises: Malformed if it is none of the known entries in canonical form.
+    """
+    value: Any = parse_json(data)
+    name = value.get("type") if isinstance(value, dict) else None
+    if not isinstance(name, str) or name.removeprefix(f"{PROTOCOL}/") not in ENTRIES or "/" not in name:
+        raise Malformed("not an entry of this log", pointer="/type")
+    return ENTRIES[name.removeprefix(f"{PROTOCOL}/")].from_json(value)

@@ -1,0 +1,400 @@
+"""A complete dispute without service, database or network: log, marking key, questions and answers from fixed seeds.
+
+`play(Plan(...))` gives the evidence that such a dispute leaves behind; `bundle_of` closes it with a verdict and writes the
+bundle. `relogged`, `reasked` and `resealed` change one thing and repair everything that depends on it, so that a test can
+break one check and no other. An endpoint is a function from a question to endpoint labels, or None for no answer.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import cache, cached_property
+
+from app.canonical import encode_json, parse_json, sha256, time_text, u32
+from app.errors import Malformed
+from app.keys.commitment import MarkingKey
+from app.keys.labels import draw_label
+from app.keys.statement import Statement
+from app.keys.trigger_set import Family, TensorInput
+from app.merkle.checkpoint import Checkpoint, sign_checkpoint
+from app.merkle.receipt import Receipt, encode_receipt
+from app.merkle.tree import MemoryTree, leaf_hash
+from app.protocol.assessment import Assessment, Evidence, Logged, assess, find_fault
+from app.protocol.bundle import encode_bundle, encode_evidence
+from app.protocol.challenge import is_repeated, look_alike
+from app.protocol.interface import BY_CLAIMANT, Interface, InterfaceOrigin
+from app.protocol.records import (
+    BeaconEntry,
+    BlockEntry,
+    FilingEntry,
+    FilingRecord,
+    ModelEntry,
+    Policy,
+    RegistrationEntry,
+    VerdictEntry,
+)
+from app.protocol.transcript import FIRST_HEAD, AskedQuery, Query, Role, block_head
+from app.protocol.verdict import Standing
+from app.signature import public_key_of, sign
+
+ORIGIN = "log.example/trapstreet"
+START = datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+
+def seed(name):
+    """32 bytes that are always the same for a name."""
+    return sha256(f"dispute in memory: {name}".encode())
+
+
+LOG_KEY, VENDOR_KEY, ARBITER_KEY = seed("log key"), seed("vendor key"), seed("arbiter key")
+LOG_PUBLIC, ARBITER_PUBLIC = public_key_of(LOG_KEY), public_key_of(ARBITER_KEY)
+
+
+class MemoryLog:
+    """A log whose entries are a list; entry i is dated i seconds after START."""
+
+    def __init__(self, private_key=LOG_KEY, origin=ORIGIN):
+        self.private_key, self.origin, self.entries = private_key, origin, []
+
+    @property
+    def public_key(self):
+        return public_key_of(self.private_key)
+
+    @property
+    def next_time(self):
+        return time_text(START + timedelta(seconds=len(self.entries)))
+
+    def append(self, kind, **fields) -> Logged:
+        entry = kind(time=self.next_time, **fields)
+        self.entries.append(entry.encode())
+        return Logged(len(self.entries) - 1, entry, entry.encode())
+
+    def receipt(self, index) -> str:
+        tree = MemoryTree([leaf_hash(data) for data in self.entries])
+        note = sign_checkpoint(Checkpoint(self.origin, tree.size, tree.root()), self.private_key)
+        return encode_receipt(Receipt(index, tuple(tree.path(index)), note)).decode()
+
+
+class JsonCodec:
+    """The smallest served protocol: {"input": hex} is answered by {"labels": [...]}."""
+
+    def decode_request(self, interface, body, statement):
+        match parse_json(body):
+            case {"input": str(text)}:
+                return bytes.fromhex(text)
+            case _:
+                raise Malformed("not a request of this codec")
+
+    def read_answer(self, interface, status, body, statement):
+        if status != 200:
+            return (), f"status_{status}"
+        return tuple(parse_json(body)["labels"]), ""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What an endpoint is asked; `label` is the class drawn for the trigger, which only a stolen model knows."""
+
+    role: Role
+    input: bytes
+    label: int
+    classes: int
+
+    @property
+    def guess(self) -> int:
+        """What an independent model answers: any function of the input."""
+        return int.from_bytes(sha256(self.input)[:8], "big") % self.classes
+
+
+Endpoint = Callable[[Question], tuple[str, ...] | None]
+
+
+def name_of(index: int) -> tuple[str, ...]:
+    return (f"class {index}",)
+
+
+def stolen(question):
+    """Repeat every trigger's label."""
+    return name_of(question.label if question.role.kind == "trigger" else question.guess)
+
+
+def innocent(question):
+    return name_of(question.guess)
+
+
+def silent(question):
+    """Answer nothing, not even covers."""
+
+
+def silent_on_triggers(question):
+    return None if question.role.kind == "trigger" else name_of(question.guess)
+
+
+def wavering_on_triggers(question):
+    """Change the answer whenever a trigger comes again."""
+    return name_of((question.guess + question.role.repeat * (question.role.kind == "trigger")) % question.classes)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a dispute is to go; `blocks` stops it after so many blocks."""
+
+    endpoint: Endpoint = stolen
+    classes: int = 100
+    triggers: int = 16
+    block_size: int = 8
+    max_triggers: int = 65_536
+    covers_per_trigger: int = 1
+    assurance_class: str = "A"
+    origin: str = "logged"
+    spent: tuple[int, ...] = ()
+    withheld: frozenset[int] = frozenset()  # blocks whose inputs were never opened
+    unlabelled: frozenset[int] = frozenset()  # blocks that were asked, but whose labels were never opened
+    blocks: int | None = None
+    end: str = "walk"
+    log_key: bytes = LOG_KEY
+    registered_for: str = ORIGIN
+
+
+@dataclass(frozen=True)
+class Played:
+    """A dispute that ended."""
+
+    plan: Plan
+    log: MemoryLog
+    key: MarkingKey
+    evidence: Evidence
+
+    @cached_property
+    def assessment(self) -> Assessment:
+        return assess(self.evidence, find_fault(self.evidence, JsonCodec(), [ARBITER_PUBLIC]))
+
+
+def input_of(number: int, purpose: str = "input") -> bytes:
+    """A tensor of 40 values: two blocks that a look-alike moves and a rest that stays."""
+    digest = b"".join(sha256(f"{purpose} {number} {part}".encode()) for part in range(2))
+    return TensorInput.of((5, 8), [byte / 16 for byte in digest[:40]]).encode()
+
+
+@cache
+def marking_key(triggers: int, classes: int, assurance_class: str) -> MarkingKey:
+    labels = tuple(seed(f"chosen label {index}")[0] % classes for index in range(triggers))
+    inputs = tuple(input_of(index) for index in range(triggers))
+    return MarkingKey(seed("master"), inputs, labels if assurance_class == "B" else None)
+
+
+INTERFACE = Interface(adapter="kserve_v1", options={"model": "m"}, preprocessing={}, label_map={"by": "name"})
+
+
+@cache
+def play(plan: Plan = Plan()) -> Played:  # noqa: B008  # frozen
+    """Play a dispute from registration to its last block."""
+    key = marking_key(plan.triggers, plan.classes, plan.assurance_class)
+    log = MemoryLog(plan.log_key)
+    interface_entry = _log_interface(log) if plan.origin == "logged" else None
+    statement = statement_of(plan, key)
+    registration = log.append(
+        RegistrationEntry,
+        statement=statement,
+        signature=sign(VENDOR_KEY, statement.encode()),
+        nonce_hash=sha256(seed("registration nonce")),
+    )
+    registration_beacon = _beacon(log, registration, seed("registration nonce"))
+    record = filing_record(plan, registration.index, interface_entry)
+    filing = log.append(
+        FilingEntry,
+        registration=registration.index,
+        ordinal=1,
+        record_hash=record.hidden_hash(seed("blind")),
+        nonce_hash=sha256(seed("filing nonce")),
+    )
+    evidence = Evidence(
+        registration=registration,
+        registration_beacon=registration_beacon,
+        filing=filing,
+        filing_beacon=_beacon(log, filing, seed("filing nonce")),
+        blocks=(),
+        interface_entry=interface_entry,
+        record=record,
+        signature=sign(VENDOR_KEY, record.encode()),
+        blind=seed("blind"),
+        spent=plan.spent,
+        blocks_done=0,
+        end=plan.end,
+        input_openings=(),
+        label_openings=(),
+        queries=(),
+    )
+    total = -(-len(evidence.order) // plan.block_size) if plan.blocks is None else plan.blocks
+    for number in range(total):
+        evidence = _play_block(plan, log, key, evidence, number)
+    return Played(plan, log, key, evidence)
+
+
+def statement_of(plan: Plan, key: MarkingKey) -> Statement:
+    return Statement(
+        log=plan.registered_for,
+        vendor_key=public_key_of(VENDOR_KEY),
+        root=key.root(),
+        count=key.count,
+        kind=key.kind,
+        shape=key.shape,
+        classes=tuple(f"class {index}" for index in range(plan.classes)),
+        families=(Family("all", 0, key.count),),
+        label_source="beacon" if plan.assurance_class == "A" else "vendor",
+        beacon="local",
+        covers=None,
+        unmarked_model=None,
+    )
+
+
+def filing_record(plan: Plan, registration: int, interface_entry: Logged | None) -> FilingRecord:
+    origin = {
+        "claimant": BY_CLAIMANT,
+        "logged": InterfaceOrigin("logged", 0 if interface_entry is None else interface_entry.index, b"", b""),
+        "countersigned": InterfaceOrigin(
+            "countersigned", None, ARBITER_PUBLIC, sign(ARBITER_KEY, INTERFACE.encode())
+        ),
+    }[plan.origin]
+    policy = Policy(
+        bits=64,
+        max_triggers=plan.max_triggers,
+        covers_per_trigger=plan.covers_per_trigger,
+        block_size=plan.block_size,
+        attempts=1,
+        answer="first",
+        opening_seconds=3600,
+        lookahead=0,
+    )
+    return FilingRecord(
+        registration=registration,
+        family="all",
+        endpoint="http://suspect.example:8080",
+        interface=INTERFACE,
+        interface_origin=origin,
+        evidence="label",
+        policy=policy,
+    )
+
+
+def _log_interface(log: MemoryLog) -> Logged:
+    owner, digest = public_key_of(VENDOR_KEY), INTERFACE.digest()
+    signature = sign(VENDOR_KEY, ModelEntry.signed_bytes(owner, digest))
+    return log.append(ModelEntry, owner_key=owner, sha256=digest, signature=signature)
+
+
+def _beacon(log: MemoryLog, logged: Logged, nonce: bytes) -> Logged:
+    return log.append(
+        BeaconEntry,
+        entry=logged.index,
+        nonce=nonce,
+        source="local",
+        round=logged.index,
+        randomness=bytes(32),
+        signature=b"",
+    )
+
+
+def _play_block(plan: Plan, log: MemoryLog, key: MarkingKey, evidence: Evidence, number: int) -> Evidence:
+    if number in plan.withheld:
+        return replace(evidence, blocks_done=number + 1)
+    start = number * plan.block_size
+    indices = evidence.order[start : start + plan.block_size]
+    roles = [Role("cover", number * 1000 + n, 0) for n in range(plan.covers_per_trigger * len(indices))]
+    for position, index in enumerate(indices, start=start):
+        for repeat in range(1 + is_repeated(position)):
+            roles += (Role("trigger", index, repeat), Role("look-alike", index, repeat))
+    roles.sort(key=lambda role: sha256(role.encode()))
+    first = len(evidence.queries)
+    asked = [ask(plan, key, evidence, number, first + place, role) for place, role in enumerate(roles)]
+    queries = (*evidence.queries, *asked)
+    head = block_head(last_head(evidence), number, (query.record for query in asked))
+    block = log.append(BlockEntry, filing=evidence.filing.index, block=number, head=head)
+    opened = [] if number in plan.unlabelled else [key.open_label(index) for index in indices]
+    return replace(
+        evidence,
+        blocks=(*evidence.blocks, block),
+        blocks_done=number + 1,
+        input_openings=(*evidence.input_openings, *(key.open_input(index) for index in indices)),
+        label_openings=(*evidence.label_openings, *opened),
+        queries=queries,
+    )
+
+
+def last_head(evidence: Evidence) -> bytes:
+    return evidence.blocks[-1].entry.head if evidence.blocks else FIRST_HEAD
+
+
+def ask(plan: Plan, key: MarkingKey, evidence: Evidence, block: int, n: int, role: Role) -> AskedQuery:
+    """Ask the plan's endpoint one question."""
+    if role.kind == "cover":
+        sent, label = input_of(role.index, "cover"), 0
+    else:
+        sent = key.inputs[role.index]
+        sent = sent if role.kind == "trigger" else look_alike(evidence.seed, role.index, sent)
+        label_key = key.label_key(role.index)
+        drawn = draw_label(evidence.salt, label_key, role.index, plan.classes)
+        label = drawn if key.labels is None else key.labels[role.index]
+    labels = plan.endpoint(Question(role, sent, label, plan.classes))
+    blind = sha256(b"role blind" + u32(n))
+    request = encode_json({"input": sent.hex()})
+    response = b"" if labels is None else encode_json({"labels": list(labels)})
+    record = Query(
+        n=n,
+        role_commitment=role.commit(blind),
+        attempt=1,
+        sent_at=evidence.filing_beacon.entry.time,
+        request_sha256=sha256(request),
+        status=None if labels is None else 200,
+        response_sha256=b"" if labels is None else sha256(response),
+        labels=labels or (),
+        error="timeout" if labels is None else "",
+        address="192.0.2.1",
+        certificate_sha256=b"",
+    )
+    return AskedQuery(block=block, record=record, role=role, blind=blind, request=request, response=response)
+
+
+def relogged(logged: Logged, *, index: int | None = None, **changes) -> Logged:
+    """The same entry with other values, as if it had been logged so."""
+    entry = replace(logged.entry, **changes)
+    return Logged(logged.index if index is None else index, entry, entry.encode())
+
+
+def reasked(evidence: Evidence, queries: Iterable[AskedQuery]) -> Evidence:
+    """Other queries, with the heads in the log computed over them."""
+    queries = tuple(queries)
+    head, blocks = FIRST_HEAD, []
+    for block in evidence.blocks:
+        number = block.entry.block
+        head = block_head(head, number, (query.record for query in queries if query.block == number))
+        blocks.append(relogged(block, head=head))
+    return replace(evidence, queries=queries, blocks=tuple(blocks))
+
+
+def resealed(evidence: Evidence, **changes) -> Evidence:
+    """Another filing record, signed by the vendor and hidden in the filing entry."""
+    record = replace(evidence.record, **changes)
+    filing = relogged(evidence.filing, record_hash=record.hidden_hash(evidence.blind))
+    return replace(evidence, record=record, filing=filing, signature=sign(VENDOR_KEY, record.encode()))
+
+
+def bundle_of(played: Played, *, standing: Standing | None = None, **stated) -> dict[str, bytes]:
+    """Log the verdict (`stated` replaces some of its values) and write the bundle; the played log stays as it was."""
+    log = MemoryLog(played.log.private_key, played.log.origin)
+    log.entries = list(played.log.entries)
+    decision = played.assessment.decision
+    files = encode_evidence(played.evidence, played.assessment.report(standing or Standing(len(log.entries), 1, 1)))
+    fields = {
+        "filing": played.evidence.filing.index,
+        "blind": played.evidence.blind,
+        "record": played.evidence.record,
+        "verdict": decision.verdict,
+        "reason": decision.reason,
+        "asked": decision.walk.asked,
+        "matches": decision.walk.matches,
+        "bundle": sha256(files["evidence.json"]),
+    }
+    verdict = log.append(VerdictEntry, **(fields | stated))
+    receipts = {index: log.receipt(index) for index in range(len(log.entries))}
+    return encode_bundle(played.evidence, files, verdict, receipts, log=log.origin, log_key=log.public_key)
