@@ -1,0 +1,1 @@
+"""Postgres: its tables, its connections, and the server that starts by itself."""

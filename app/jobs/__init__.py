@@ -1,0 +1,1 @@
+"""The queue: jobs enqueued in the caller's transaction, and the loop that runs them."""

@@ -1,0 +1,274 @@
+-- Every table of app/db/tables.py as the first revision made it; later revisions change it, this file stays.
+
+CREATE TABLE log_checkpoints (
+    size BIGINT NOT NULL,
+    note TEXT NOT NULL,
+    created_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    CONSTRAINT pk_log_checkpoints PRIMARY KEY (size)
+);
+
+CREATE TABLE log_entries (
+    index BIGINT NOT NULL,
+    kind TEXT NOT NULL,
+    data BYTEA NOT NULL,
+    leaf_hash BYTEA NOT NULL,
+    created_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    CONSTRAINT pk_log_entries PRIMARY KEY (index),
+    CONSTRAINT ck_log_entries_index_from_zero CHECK (index >= 0),
+    CONSTRAINT ck_log_entries_leaf_hash_size CHECK (octet_length(leaf_hash) = 32)
+);
+
+CREATE TABLE log_nodes (
+    level INTEGER NOT NULL,
+    index BIGINT NOT NULL,
+    hash BYTEA NOT NULL,
+    CONSTRAINT pk_log_nodes PRIMARY KEY (level, index),
+    CONSTRAINT ck_log_nodes_hash_size CHECK (octet_length(hash) = 32)
+);
+
+CREATE TABLE signing_challenges (
+    nonce BYTEA NOT NULL,
+    expires_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    used_at TIMESTAMP WITH TIME ZONE,
+    CONSTRAINT pk_signing_challenges PRIMARY KEY (nonce)
+);
+
+CREATE TABLE vendors (
+    id UUID NOT NULL,
+    name TEXT NOT NULL,
+    contact TEXT NOT NULL,
+    public_key BYTEA NOT NULL,
+    created_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    CONSTRAINT pk_vendors PRIMARY KEY (id),
+    CONSTRAINT ck_vendors_public_key_size CHECK (octet_length(public_key) = 32)
+);
+
+CREATE TABLE api_keys (
+    id TEXT NOT NULL,
+    vendor_id UUID NOT NULL,
+    secret_sha256 BYTEA NOT NULL,
+    name TEXT NOT NULL,
+    scopes TEXT[] NOT NULL,
+    created_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    expires_at TIMESTAMP WITH TIME ZONE,
+    last_used_at TIMESTAMP WITH TIME ZONE,
+    revoked_at TIMESTAMP WITH TIME ZONE,
+    CONSTRAINT pk_api_keys PRIMARY KEY (id),
+    CONSTRAINT ck_api_keys_secret_sha256_size CHECK (octet_length(secret_sha256) = 32),
+    CONSTRAINT fk_api_keys_vendor_id_vendors FOREIGN KEY(vendor_id) REFERENCES vendors (id)
+);
+CREATE INDEX ix_api_keys_vendor_id_id ON api_keys (vendor_id, id);
+
+CREATE TABLE artifacts (
+    vendor_id UUID NOT NULL,
+    sha256 BYTEA NOT NULL,
+    size_bytes BIGINT NOT NULL,
+    media_type TEXT NOT NULL,
+    created_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    CONSTRAINT pk_artifacts PRIMARY KEY (vendor_id, sha256),
+    CONSTRAINT ck_artifacts_sha256_size CHECK (octet_length(sha256) = 32),
+    CONSTRAINT ck_artifacts_size_bytes_counts CHECK (size_bytes >= 0),
+    CONSTRAINT fk_artifacts_vendor_id_vendors FOREIGN KEY(vendor_id) REFERENCES vendors (id)
+);
+
+CREATE TABLE entry_nonces (
+    entry_index BIGINT NOT NULL,
+    nonce BYTEA NOT NULL,
+    CONSTRAINT pk_entry_nonces PRIMARY KEY (entry_index),
+    CONSTRAINT ck_entry_nonces_nonce_size CHECK (octet_length(nonce) = 32),
+    CONSTRAINT fk_entry_nonces_entry_index_log_entries FOREIGN KEY(entry_index) REFERENCES log_entries (index)
+);
+
+CREATE TABLE model_commitments (
+    id UUID NOT NULL,
+    vendor_id UUID NOT NULL,
+    entry_index BIGINT NOT NULL,
+    sha256 BYTEA NOT NULL,
+    created_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    CONSTRAINT pk_model_commitments PRIMARY KEY (id),
+    CONSTRAINT ck_model_commitments_sha256_size CHECK (octet_length(sha256) = 32),
+    CONSTRAINT fk_model_commitments_vendor_id_vendors FOREIGN KEY(vendor_id) REFERENCES vendors (id),
+    CONSTRAINT uq_model_commitments_entry_index UNIQUE (entry_index),
+    CONSTRAINT fk_model_commitments_entry_index_log_entries FOREIGN KEY(entry_index) REFERENCES log_entries (index)
+);
+CREATE INDEX ix_model_commitments_sha256 ON model_commitments (sha256);
+CREATE INDEX ix_model_commitments_vendor_id_id ON model_commitments (vendor_id, id);
+
+CREATE TABLE registrations (
+    id UUID NOT NULL,
+    vendor_id UUID NOT NULL,
+    entry_index BIGINT NOT NULL,
+    statement BYTEA NOT NULL,
+    statement_sha256 BYTEA NOT NULL,
+    signature BYTEA NOT NULL,
+    beacon_index BIGINT,
+    created_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    CONSTRAINT pk_registrations PRIMARY KEY (id),
+    CONSTRAINT ck_registrations_statement_sha256_size CHECK (octet_length(statement_sha256) = 32),
+    CONSTRAINT ck_registrations_signature_size CHECK (octet_length(signature) = 64),
+    CONSTRAINT fk_registrations_vendor_id_vendors FOREIGN KEY(vendor_id) REFERENCES vendors (id),
+    CONSTRAINT uq_registrations_entry_index UNIQUE (entry_index),
+    CONSTRAINT fk_registrations_entry_index_log_entries FOREIGN KEY(entry_index) REFERENCES log_entries (index),
+    CONSTRAINT uq_registrations_statement_sha256 UNIQUE (statement_sha256),
+    CONSTRAINT fk_registrations_beacon_index_log_entries FOREIGN KEY(beacon_index) REFERENCES log_entries (index)
+);
+CREATE INDEX ix_registrations_vendor_id_id ON registrations (vendor_id, id);
+
+CREATE TABLE suspects (
+    id UUID NOT NULL,
+    vendor_id UUID NOT NULL,
+    name TEXT NOT NULL,
+    endpoint TEXT NOT NULL,
+    interface JSONB NOT NULL,
+    created_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    CONSTRAINT pk_suspects PRIMARY KEY (id),
+    CONSTRAINT fk_suspects_vendor_id_vendors FOREIGN KEY(vendor_id) REFERENCES vendors (id)
+);
+CREATE INDEX ix_suspects_vendor_id_id ON suspects (vendor_id, id);
+
+CREATE TABLE worker_keys (
+    id UUID NOT NULL,
+    queue TEXT NOT NULL,
+    public_key BYTEA NOT NULL,
+    entry_index BIGINT NOT NULL,
+    created_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    CONSTRAINT pk_worker_keys PRIMARY KEY (id),
+    CONSTRAINT ck_worker_keys_public_key_size CHECK (octet_length(public_key) = 64),
+    CONSTRAINT uq_worker_keys_public_key UNIQUE (public_key),
+    CONSTRAINT uq_worker_keys_entry_index UNIQUE (entry_index),
+    CONSTRAINT fk_worker_keys_entry_index_log_entries FOREIGN KEY(entry_index) REFERENCES log_entries (index)
+);
+CREATE INDEX ix_worker_keys_queue_id ON worker_keys (queue, id);
+
+CREATE TABLE disputes (
+    id UUID NOT NULL,
+    vendor_id UUID NOT NULL,
+    registration_id UUID NOT NULL,
+    suspect_id UUID NOT NULL,
+    family TEXT NOT NULL,
+    ordinal INTEGER NOT NULL,
+    filing_record BYTEA NOT NULL,
+    signature BYTEA NOT NULL,
+    blind BYTEA NOT NULL,
+    role_blind_seed BYTEA NOT NULL,
+    covers_sha256 BYTEA,
+    filing_index BIGINT NOT NULL,
+    beacon_index BIGINT,
+    state TEXT NOT NULL,
+    blocks_opened INTEGER NOT NULL,
+    blocks_probed INTEGER NOT NULL,
+    blocks_labelled INTEGER NOT NULL,
+    withheld_in_a_row INTEGER NOT NULL,
+    deadline_at TIMESTAMP WITH TIME ZONE,
+    challenge JSONB,
+    verdict TEXT,
+    reason TEXT,
+    asked INTEGER NOT NULL,
+    matches INTEGER NOT NULL,
+    verdict_index BIGINT,
+    bundle_sha256 BYTEA,
+    created_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    updated_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    CONSTRAINT pk_disputes PRIMARY KEY (id),
+    CONSTRAINT uq_disputes_registration_id_ordinal UNIQUE (registration_id, ordinal),
+    CONSTRAINT ck_disputes_ordinal_from_one CHECK (ordinal >= 1),
+    CONSTRAINT ck_disputes_signature_size CHECK (octet_length(signature) = 64),
+    CONSTRAINT ck_disputes_blind_size CHECK (octet_length(blind) = 32),
+    CONSTRAINT ck_disputes_covers_sha256_size CHECK (octet_length(covers_sha256) = 32),
+    CONSTRAINT ck_disputes_bundle_sha256_size CHECK (octet_length(bundle_sha256) = 32),
+    CONSTRAINT ck_disputes_verdict_known CHECK (verdict IN ('VOID', 'CONFIRMED', 'NON_COOPERATIVE', 'NOT_SUPPORTED', 'INCONCLUSIVE', 'INDICATIVE')),
+    CONSTRAINT ck_disputes_matches_were_asked CHECK (matches <= asked),
+    CONSTRAINT fk_disputes_vendor_id_vendors FOREIGN KEY(vendor_id) REFERENCES vendors (id),
+    CONSTRAINT fk_disputes_registration_id_registrations FOREIGN KEY(registration_id) REFERENCES registrations (id),
+    CONSTRAINT fk_disputes_suspect_id_suspects FOREIGN KEY(suspect_id) REFERENCES suspects (id),
+    CONSTRAINT uq_disputes_filing_index UNIQUE (filing_index),
+    CONSTRAINT fk_disputes_filing_index_log_entries FOREIGN KEY(filing_index) REFERENCES log_entries (index),
+    CONSTRAINT fk_disputes_beacon_index_log_entries FOREIGN KEY(beacon_index) REFERENCES log_entries (index),
+    CONSTRAINT fk_disputes_verdict_index_log_entries FOREIGN KEY(verdict_index) REFERENCES log_entries (index)
+);
+CREATE INDEX ix_disputes_deadline_at ON disputes (deadline_at) WHERE verdict IS NULL;
+CREATE INDEX ix_disputes_vendor_id_id ON disputes (vendor_id, id);
+
+CREATE TABLE embeddings (
+    id UUID NOT NULL,
+    vendor_id UUID NOT NULL,
+    registration_id UUID NOT NULL,
+    queue TEXT NOT NULL,
+    order_json JSONB NOT NULL,
+    sealed_key BYTEA NOT NULL,
+    state TEXT NOT NULL,
+    job_id BIGINT,
+    attempt INTEGER NOT NULL,
+    progress JSONB NOT NULL,
+    report JSONB,
+    artifact_sha256 BYTEA,
+    entry_index BIGINT,
+    error JSONB,
+    created_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    updated_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    CONSTRAINT pk_embeddings PRIMARY KEY (id),
+    CONSTRAINT ck_embeddings_state_known CHECK (state IN ('queued', 'running', 'done', 'failed', 'cancelled')),
+    CONSTRAINT ck_embeddings_artifact_sha256_size CHECK (octet_length(artifact_sha256) = 32),
+    CONSTRAINT fk_embeddings_vendor_id_vendors FOREIGN KEY(vendor_id) REFERENCES vendors (id),
+    CONSTRAINT fk_embeddings_registration_id_registrations FOREIGN KEY(registration_id) REFERENCES registrations (id),
+    CONSTRAINT fk_embeddings_entry_index_log_entries FOREIGN KEY(entry_index) REFERENCES log_entries (index)
+);
+CREATE INDEX ix_embeddings_vendor_id_id ON embeddings (vendor_id, id);
+
+CREATE TABLE blocks (
+    dispute_id UUID NOT NULL,
+    number INTEGER NOT NULL,
+    indices JSONB NOT NULL,
+    state TEXT NOT NULL,
+    head BYTEA,
+    entry_index BIGINT,
+    opened_at TIMESTAMP WITH TIME ZONE,
+    probed_at TIMESTAMP WITH TIME ZONE,
+    labelled_at TIMESTAMP WITH TIME ZONE,
+    CONSTRAINT pk_blocks PRIMARY KEY (dispute_id, number),
+    CONSTRAINT ck_blocks_head_size CHECK (octet_length(head) = 32),
+    CONSTRAINT fk_blocks_dispute_id_disputes FOREIGN KEY(dispute_id) REFERENCES disputes (id),
+    CONSTRAINT fk_blocks_entry_index_log_entries FOREIGN KEY(entry_index) REFERENCES log_entries (index)
+);
+
+CREATE TABLE spent_triggers (
+    registration_id UUID NOT NULL,
+    trigger_index INTEGER NOT NULL,
+    dispute_id UUID NOT NULL,
+    spent_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    CONSTRAINT pk_spent_triggers PRIMARY KEY (registration_id, trigger_index),
+    CONSTRAINT fk_spent_triggers_registration_id_registrations FOREIGN KEY(registration_id) REFERENCES registrations (id),
+    CONSTRAINT fk_spent_triggers_dispute_id_disputes FOREIGN KEY(dispute_id) REFERENCES disputes (id)
+);
+
+CREATE TABLE openings (
+    dispute_id UUID NOT NULL,
+    trigger_index INTEGER NOT NULL,
+    block INTEGER NOT NULL,
+    input_key BYTEA,
+    input BYTEA,
+    label_commitment BYTEA,
+    path BYTEA[],
+    label_key BYTEA,
+    label INTEGER,
+    input_withheld BOOLEAN NOT NULL,
+    label_withheld BOOLEAN NOT NULL,
+    CONSTRAINT pk_openings PRIMARY KEY (dispute_id, trigger_index),
+    CONSTRAINT fk_openings_dispute_id_blocks FOREIGN KEY(dispute_id, block) REFERENCES blocks (dispute_id, number),
+    CONSTRAINT ck_openings_input_key_size CHECK (octet_length(input_key) = 32),
+    CONSTRAINT ck_openings_label_key_size CHECK (octet_length(label_key) = 32)
+);
+
+CREATE TABLE queries (
+    dispute_id UUID NOT NULL,
+    n INTEGER NOT NULL,
+    block INTEGER NOT NULL,
+    record BYTEA NOT NULL,
+    role BYTEA NOT NULL,
+    blind BYTEA NOT NULL,
+    request BYTEA NOT NULL,
+    response BYTEA,
+    CONSTRAINT pk_queries PRIMARY KEY (dispute_id, n),
+    CONSTRAINT fk_queries_dispute_id_blocks FOREIGN KEY(dispute_id, block) REFERENCES blocks (dispute_id, number),
+    CONSTRAINT ck_queries_blind_size CHECK (octet_length(blind) = 32)
+);

@@ -1,0 +1,368 @@
+"""The way out to the network against a real, hostile server on loopback."""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from ipaddress import ip_address, ip_network
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from app.errors import Malformed, PolicyRefused
+from app.keys.trigger_set import ImageInput
+from app.suspects.addresses import NetworkRules, system_resolver
+from app.suspects.probe import Manner, Question, Suspect, ask, ask_once
+from app.suspects.transport import TRANSPORT_ERRORS, Limits, SuspectClient
+from tests.simulators.suspect import SuspectSimulator
+
+RULES = NetworkRules(allowed_networks=(ip_network("127.0.0.0/8"),), allow_http=True, ports=None)
+CLOSED = NetworkRules(allow_http=True, ports=None)
+BRIEF = Limits(connect_seconds=1, read_seconds=0.3, total_seconds=0.6)
+ONCE = Manner(attempts=1, limits=BRIEF)
+
+
+def now():
+    return datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+
+def question(n):
+    return Question(n, ImageInput(8, 8, 1, bytes([n % 256] * 64)).encode())
+
+
+def scores(asked):
+    """Vote for the class that is the first pixel modulo ten."""
+    return [1.0 if label == asked[-1] % 10 else 0.0 for label in range(10)]
+
+
+def suspect_of(simulator, **changes):
+    return Suspect(**{"endpoint": simulator.url, "interface": simulator.interface, "class_count": 10} | changes)
+
+
+def send(simulator, host, rules=RULES, resolver=None, tls=None):
+    async def exchange():
+        async with SuspectClient(rules, BRIEF, resolver=resolver or system_resolver, tls=tls) as client:
+            scheme = "https" if tls else "http"
+            first = await client.send("POST", f"{scheme}://{host}:{simulator.port}/v1/models/digits:predict", {}, BODY)
+            return first, client
+
+    return asyncio.run(exchange())[0]
+
+
+BODY = b'{"instances":[' + str([[[7]] * 8] * 8).encode() + b"]}"
+
+
+class FixedResolver:
+    """A name server that gives one answer after the other and counts."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+        self.asked = []
+
+    async def __call__(self, host):
+        self.asked.append(host)
+        return self.answers.pop(0)
+
+
+def test_every_connection_goes_through_the_checked_backend():
+    resolver = FixedResolver(["127.0.0.1"])
+    with SuspectSimulator(scores) as simulator:
+        exchange = send(simulator, "suspect.test", resolver=resolver)
+    # No name server knows suspect.test: only our own look-up can have found it.
+    assert exchange.status == 200
+    assert exchange.address == "127.0.0.1"
+    assert resolver.asked == ["suspect.test"]
+    assert simulator.requests[0].headers["host"] == f"suspect.test:{simulator.port}"
+
+
+@pytest.mark.parametrize(
+    "addresses", [["127.0.0.1"], ["8.8.8.8", "127.0.0.1"], ["127.0.0.1", "8.8.8.8"], ["::ffff:127.0.0.1"]]
+)
+def test_one_bad_address_refuses_the_host_and_nothing_connects(addresses):
+    with SuspectSimulator(scores) as simulator:
+        exchange = send(simulator, "suspect.test", rules=CLOSED, resolver=FixedResolver(addresses))
+        assert exchange.error == "address_refused"
+        assert not simulator.requests
+
+
+@pytest.mark.parametrize("host", ["2130706433", "0x7f.1", "127.1", "localhost", "127.0.0.1"])
+def test_what_the_system_resolves_to_loopback_is_refused_at_connect_too(host):
+    with SuspectSimulator(scores) as simulator:
+        assert send(simulator, host, rules=CLOSED).error in {"address_refused", "no_such_host"}
+        assert not simulator.requests
+
+
+def test_a_name_that_changes_its_address_is_looked_up_once():
+    resolver = FixedResolver(["127.0.0.1"], ["10.0.0.1"])
+
+    async def exchange(simulator):
+        async with SuspectClient(RULES, BRIEF, resolver=resolver) as client:
+            url = f"http://suspect.test:{simulator.port}/v1/models/digits:predict"
+            return [await client.send("POST", url, {"connection": "close"}, BODY) for _ in range(3)]
+
+    with SuspectSimulator(scores) as simulator:
+        exchanges = asyncio.run(exchange(simulator))
+        assert len(simulator.connections) == 3
+    assert [item.address for item in exchanges] == ["127.0.0.1"] * 3
+    assert len(resolver.asked) == 1
+
+
+def test_an_address_that_does_not_answer_is_passed_over():
+    with SuspectSimulator(scores) as simulator:
+        exchange = send(simulator, "suspect.test", resolver=FixedResolver(["127.0.0.99", "127.0.0.1"]))
+    assert exchange.address == "127.0.0.1"
+
+
+def test_an_unknown_host_has_a_name():
+    with SuspectSimulator(scores) as simulator:
+        assert send(simulator, "suspect.test", resolver=FixedResolver([])).error == "no_such_host"
+
+
+def test_proxies_of_the_environment_are_ignored(monkeypatch):
+    with SuspectSimulator(scores) as simulator, SuspectSimulator(scores) as proxy:
+        for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, proxy.url)
+        assert send(simulator, "127.0.0.1").status == 200
+        assert not proxy.requests
+
+
+def test_a_redirect_is_not_followed():
+    with SuspectSimulator(scores) as other, SuspectSimulator(scores, fault="redirect", location=other.url) as simulator:
+        asked = ask_once(question(1), suspect_of(simulator), RULES, ONCE, now)
+        assert (asked.status, asked.error, asked.labels) == (307, "status_307", ())
+        assert not other.requests
+
+
+def test_a_cookie_is_never_sent_back():
+    with SuspectSimulator(scores, fault="cookie") as simulator:
+        ask([question(n) for n in range(20)], suspect_of(simulator), RULES, ONCE, now)
+        assert not any("cookie" in name for seen in simulator.requests for name in seen.headers)
+
+
+def test_requests_do_not_name_the_service_and_ask_for_no_compression():
+    with SuspectSimulator(scores) as simulator:
+        ask_once(question(1), suspect_of(simulator), RULES, ONCE, now)
+        headers = simulator.requests[0].headers
+    assert headers["accept-encoding"] == "identity"
+    assert not any("trapstreet" in value.lower() for value in headers.values())
+
+
+def certificate_for(name, folder):
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
+    start = datetime.now(UTC) - timedelta(hours=1)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(7)
+        .not_valid_before(start)
+        .not_valid_after(start + timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.DNSName(name), x509.IPAddress(ip_address("127.0.0.9"))]), False
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = certificate.public_bytes(serialization.Encoding.PEM)
+    secret = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (folder / "both.pem").write_bytes(secret + pem)
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(folder / "both.pem")
+    client = ssl.create_default_context(cadata=pem.decode())
+    return server, client, sha256(certificate.public_bytes(serialization.Encoding.DER)).digest()
+
+
+def test_tls_checks_the_name_and_not_the_address_and_the_leaf_is_recorded(tmp_path):
+    server, client, fingerprint = certificate_for("suspect.test", tmp_path)
+    with SuspectSimulator(scores, tls=server) as simulator:
+        right = send(simulator, "suspect.test", resolver=FixedResolver(["127.0.0.1"]), tls=client)
+        wrong = send(simulator, "other.test", resolver=FixedResolver(["127.0.0.1"]), tls=client)
+        strange = send(
+            simulator, "suspect.test", resolver=FixedResolver(["127.0.0.1"]), tls=ssl.create_default_context()
+        )
+    assert (right.status, right.certificate_sha256) == (200, fingerprint)
+    assert (wrong.error, strange.error) == ("tls_failed", "tls_failed")
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "status"),
+    [
+        ("status_500", "status_500", 500),
+        ("status_503", "status_503", 503),
+        ("hang", "timeout", None),
+        ("drip", "timeout", None),
+        ("endless", "too_large", 200),
+        ("gzip", "encoded_body", 200),
+        ("not_json", "not_json", 200),
+        ("too_deep", "too_deep", 200),
+        ("wrong_count", "wrong_count", 200),
+        ("nan_score", "nan_score", 200),
+        ("drop", "connection_lost", None),
+        ("cut_short", "connection_lost", None),
+        ("not_http", "not_http", None),
+    ],
+)
+def test_whatever_the_suspect_does_wrong_has_a_name_and_the_rest_goes_on(fault, error, status):
+    with SuspectSimulator(scores, fault=fault, faulty=lambda asked, ordinal: asked[-1] == 3) as simulator:
+        results = ask([question(n) for n in range(6)], suspect_of(simulator), RULES, ONCE, now)
+    bad = results.pop(3)
+    assert (bad.error, bad.status, bad.labels) == (error, status, ())
+    assert bad.response_sha256 == (b"" if error in TRANSPORT_ERRORS else sha256(bad.response).digest())
+    assert [result.labels for result in results] == [("0",), ("1",), ("2",), ("4",), ("5",)]
+
+
+RAW_RESPONSES = (
+    b"HTTP/1.1 099 Low\r\ncontent-length: 0\r\n\r\n",
+    b"HTTP/1.1 1000 High\r\ncontent-length: 0\r\n\r\n",
+    b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
+    b"HTTP/1.1 100 Continue\r\n\r\n" * 20_000,
+    b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 50_000 + b"\r\n",
+    b"HTTP/1.1 200 OK\r\nx: " + b"y" * 1_000_000,
+    b"HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab",
+    b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nffffffffffffffffffff\r\n",
+    b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip, br\r\ncontent-length: 1\r\n\r\nx",
+    b"HTTP/1.1 429 X\r\nretry-after: \xb2\r\ncontent-length: 0\r\n\r\n",
+    b"HTTP/1.1 200 \xff\xfe\r\n\xff: \xff\r\n\r\n",
+    b"\x16\x03\x01\x02\x00\x01\x00",
+    b"\r\n",
+    b"",
+)
+
+
+@pytest.mark.parametrize("response", RAW_RESPONSES)
+def test_no_bytes_on_the_wire_raise(response):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve():
+            connection, _ = server.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.recv(65_536)
+                connection.sendall(response)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        interface = SuspectSimulator(scores).interface
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        asked = ask_once(question(1), Suspect(url, interface, 10), RULES, ONCE, now)
+        thread.join()
+    assert asked.error
+    assert not asked.labels
+    assert asked.status is None or 100 <= asked.status <= 999
+
+
+def test_a_result_says_what_was_sent_and_seen():
+    with SuspectSimulator(scores) as simulator:
+        asked = ask_once(question(7), suspect_of(simulator), RULES, ONCE, now)
+        assert simulator.requests[0].body == asked.request
+    assert asked.request == BODY.replace(b" ", b"")
+    assert asked.request_sha256 == sha256(asked.request).digest()
+    assert asked.response_sha256 == sha256(asked.response).digest()
+    assert (asked.n, asked.attempt, asked.sent_at) == (7, 1, "2026-01-31T12:00:00Z")
+    assert (asked.status, asked.labels, asked.error, asked.address) == (200, ("7",), "", "127.0.0.1")
+
+
+@pytest.mark.parametrize("protocol", ["kserve_v1", "oip_v2", "generic_json"])
+def test_every_protocol_is_spoken(protocol):
+    with SuspectSimulator(scores, protocol=protocol) as simulator:
+        assert ask_once(question(4), suspect_of(simulator), RULES, ONCE, now).labels == ("4",)
+
+
+def test_questions_leave_in_the_order_given():
+    order = [5, 3, 9, 1, 7, 0, 2, 8]
+    with SuspectSimulator(scores) as simulator:
+        manner = Manner(attempts=1, limits=Limits(connections=1))
+        results = ask([question(n) for n in order], suspect_of(simulator), RULES, manner, now)
+        seen = [simulator.question_of(request.body)[-1] for request in simulator.requests]
+    assert seen == order
+    assert [result.n for result in results] == order
+
+
+def test_a_passing_failure_is_tried_again_and_the_first_answer_counts():
+    with SuspectSimulator(scores, fault="status_503", faulty=lambda asked, ordinal: ordinal < 2) as simulator:
+        manner = Manner(attempts=3, backoff_seconds=0.01)
+        asked = ask([question(2)], suspect_of(simulator), RULES, manner, now)[0]
+    assert (asked.attempt, asked.labels, asked.error) == (3, ("2",), "")
+
+
+def test_attempts_end_at_the_same_number_for_every_question():
+    with SuspectSimulator(scores, fault="drop") as simulator:
+        manner = Manner(attempts=3, backoff_seconds=0.01)
+        results = ask([question(n) for n in range(4)], suspect_of(simulator), RULES, manner, now)
+        assert len(simulator.requests) == 12
+    assert {(result.attempt, result.error) for result in results} == {(3, "connection_lost")}
+
+
+def test_a_wrong_answer_is_final():
+    with SuspectSimulator(scores, fault="not_json") as simulator:
+        ask([question(1)], suspect_of(simulator), RULES, Manner(attempts=5, backoff_seconds=0.01), now)
+        assert len(simulator.requests) == 1
+
+
+def test_a_rate_limit_is_waited_out():
+    with SuspectSimulator(scores, rate_limit=(5, 0.3)) as simulator:
+        manner = Manner(attempts=5, backoff_seconds=0.05, max_backoff_seconds=0.35)
+        results = ask([question(n) for n in range(15)], suspect_of(simulator), RULES, manner, now)
+    assert [result.labels for result in results] == [(str(n % 10),) for n in range(15)]
+
+
+def test_a_wish_to_wait_for_a_week_is_not_granted():
+    with SuspectSimulator(scores, rate_limit=(0, 1), retry_after="604800") as simulator:
+        started = time.monotonic()
+        manner = Manner(attempts=2, backoff_seconds=0.01, max_backoff_seconds=0.05)
+        asked = ask([question(1)], suspect_of(simulator), RULES, manner, now)[0]
+    assert (asked.error, asked.attempt) == ("status_429", 2)
+    assert time.monotonic() - started < 5
+
+
+def test_a_pace_is_kept():
+    with SuspectSimulator(scores) as simulator:
+        started = time.monotonic()
+        ask([question(n) for n in range(6)], suspect_of(simulator), RULES, Manner(pace_seconds=0.05), now)
+        assert time.monotonic() - started >= 0.25
+
+
+def test_a_suspect_that_crashes_half_way_leaves_its_answers():
+    with SuspectSimulator(scores, crash_after=5) as simulator:
+        manner = Manner(attempts=1, limits=Limits(connections=1))
+        results = ask([question(n) for n in range(8)], suspect_of(simulator), RULES, manner, now)
+    assert [result.labels for result in results[:5]] == [(str(n),) for n in range(5)]
+    assert {result.error for result in results[5:]} == {"connection_lost"}
+
+
+def test_nobody_at_home_has_a_name():
+    with SuspectSimulator(scores) as simulator:
+        suspect = suspect_of(simulator)
+    assert ask_once(question(1), suspect, RULES, ONCE, now).error == "connect_failed"
+
+
+def test_secret_headers_go_out_and_stay_out_of_every_record():
+    with SuspectSimulator(scores) as simulator:
+        suspect = suspect_of(simulator, secret_headers=(("authorization", "Bearer hush"),))
+        asked = ask_once(question(1), suspect, RULES, ONCE, now)
+        assert simulator.requests[0].headers["authorization"] == "Bearer hush"
+    assert "hush" not in repr(asked) + repr(suspect)
+
+
+def test_an_endpoint_or_input_that_is_not_ours_to_ask_is_refused_before_anything_is_sent():
+    with SuspectSimulator(scores) as simulator:
+        with pytest.raises(PolicyRefused):
+            ask([question(1)], suspect_of(simulator), NetworkRules(), ONCE, now)
+        with pytest.raises(Malformed):
+            ask([question(1), Question(2, b"junk")], suspect_of(simulator), RULES, ONCE, now)
+        assert not simulator.requests
+
+
+def test_no_questions_give_no_results():
+    with SuspectSimulator(scores) as simulator:
+        assert ask([], suspect_of(simulator), RULES, ONCE, now) == []
