@@ -1,0 +1,140 @@
+"""Read labels out of a response that may be anything at all.
+
+Invariants: the result depends on status and bytes only, so an auditor reads the same labels from the same response;
+whatever the bytes, the only error is SuspectMisbehaved, and its reason is one of a closed list of words.
+"""
+
+import json
+import re
+from typing import Any
+
+from app.errors import SuspectMisbehaved
+from app.protocol.transcript import MAX_LABEL_CHARACTERS, MAX_LABELS
+from app.suspects.adapters.codec import is_finite_number, unique_keys
+from app.suspects.adapters.contract import Answer
+
+# Deeper than any of the protocols nests; counted on the bytes, since Python's own limit depends on who calls.
+MAX_DEPTH = 32
+REASONS = frozenset(
+    {
+        "not_json",
+        "too_deep",
+        "missing_field",
+        "wrong_shape",
+        "wrong_count",
+        "nan_score",
+        "bad_label",
+    }
+)
+
+_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
+
+
+def parse_answer_body(status: int, body: bytes) -> Any:
+    """Read a response as JSON.
+
+    Raises: SuspectMisbehaved `status_<n>`, `too_deep` or `not_json`.
+    """
+    if status != 200:
+        raise SuspectMisbehaved(f"the endpoint answered with status {status}", reason=f"status_{status}")
+    if _depth(body) > MAX_DEPTH:
+        raise SuspectMisbehaved(f"the response is nested deeper than {MAX_DEPTH} levels", reason="too_deep")
+    try:
+        return json.loads(body.decode(), object_pairs_hook=unique_keys)
+    except ValueError as error:
+        raise SuspectMisbehaved("the response is not JSON, or repeats a key", reason="not_json") from error
+
+
+def _depth(body: bytes) -> int:
+    if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
+        return 0
+    deepest = depth = 0
+    for byte in re.sub(rb"[^\[\]{}]", b"", _STRINGS.sub(b"", body)):
+        depth += 1 if byte in b"[{" else -1
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def field_of(value: Any, name: str) -> Any:
+    """Take a field of a response's object.
+
+    Raises: SuspectMisbehaved `missing_field`.
+    """
+    if not isinstance(value, dict) or name not in value:
+        raise SuspectMisbehaved(f"the response has no field {name!r} there", reason="missing_field")
+    return value[name]
+
+
+def item_of(value: Any, index: int) -> Any:
+    """Take an item of a response's array.
+
+    Raises: SuspectMisbehaved `missing_field`.
+    """
+    if not isinstance(value, list) or index >= len(value):
+        raise SuspectMisbehaved(f"the response has no item {index} there", reason="missing_field")
+    return value[index]
+
+
+def only_item_of(value: Any) -> Any:
+    """Take the one item of an array that answers one question.
+
+    Raises: SuspectMisbehaved `wrong_shape` or `wrong_count`.
+    """
+    if not isinstance(value, list):
+        raise SuspectMisbehaved("the response has no array there", reason="wrong_shape")
+    if len(value) != 1:
+        raise SuspectMisbehaved(f"{len(value)} answers to one question", reason="wrong_count")
+    return value[0]
+
+
+def answer_from(value: Any, score_count: int | None) -> Answer:
+    """Read one prediction: an array of scores, or one label (an integer or a string; null abstains).
+
+    Raises: SuspectMisbehaved.
+    """
+    return scores_answer(value, score_count) if isinstance(value, list) else label_answer(value)
+
+
+def scores_answer(value: Any, score_count: int | None) -> Answer:
+    """Answer with the index of the highest score, the first of equals.
+
+    Raises: SuspectMisbehaved `wrong_shape`, `wrong_count` or `nan_score`.
+    """
+    if not isinstance(value, list) or not all(type(item) in (int, float) for item in value):
+        raise SuspectMisbehaved("the scores are no array of numbers", reason="wrong_shape")
+    # One number is a probability or a regression, not a choice between classes.
+    if len(value) < 2 or (score_count is not None and len(value) != score_count):
+        raise SuspectMisbehaved(f"{len(value)} scores, not one for each class", reason="wrong_count")
+    if not all(map(is_finite_number, value)):
+        raise SuspectMisbehaved("a score is not a finite number", reason="nan_score")
+    return Answer((str(value.index(max(value))),), len(value))
+
+
+def label_answer(value: Any) -> Answer:
+    """Answer with one label; null abstains.
+
+    Raises: SuspectMisbehaved `wrong_shape` or `bad_label`.
+    """
+    return Answer(()) if value is None else Answer((_label(value),))
+
+
+def labels_answer(value: Any) -> Answer:
+    """Answer with a list of labels, highest first; an empty one abstains.
+
+    Raises: SuspectMisbehaved `wrong_shape`, `wrong_count` or `bad_label`.
+    """
+    if not isinstance(value, list):
+        raise SuspectMisbehaved("the labels are no array", reason="wrong_shape")
+    if len(value) > MAX_LABELS:
+        raise SuspectMisbehaved(f"{len(value)} labels to one question", reason="wrong_count")
+    return Answer(tuple(map(_label, value)))
+
+
+def _label(value: Any) -> str:
+    if type(value) not in (int, str):
+        raise SuspectMisbehaved("a label is neither a string nor an integer", reason="wrong_shape")
+    label = str(value)
+    # A lone surrogate could not be written into the transcript.
+    if len(label) > MAX_LABEL_CHARACTERS or any("\ud800" <= character <= "\udfff" for character in label):
+        raise SuspectMisbehaved("a label is too long or no text", reason="bad_label")
+    return label

@@ -1,0 +1,138 @@
+"""The Open Inference Protocol v2 (KServe, MLServer, Triton), over JSON.
+
+`POST {endpoint}/v2/models/{model}[/versions/{version}]/infer` with one input tensor of batch size one, answered by
+one output tensor: scores, or one class index, or class names (`BYTES`). Options: `model`, `version` (the address),
+`input_name`, `output_name` (needed where the model has several outputs; metadata may name none).
+Source: Open Inference Protocol, "inference request and response JSON"; observed on kserve 0.21 and mlserver 1.7.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.canonical import Record, as_form, choice, encode_json, nullable, text
+from app.errors import Malformed, SuspectMisbehaved
+from app.keys.trigger_set import ImageInput, TensorInput
+from app.suspects.adapters.answers import field_of, label_answer, labels_answer, parse_answer_body, scores_answer
+from app.suspects.adapters.codec import (
+    Preprocessing,
+    flatten,
+    input_of,
+    nest,
+    number_texts,
+    parse_body,
+    parse_preprocessing,
+    sent_shape,
+    sent_value,
+)
+from app.suspects.adapters.contract import Answer, Request
+from app.suspects.adapters.kserve_v1 import MODEL_NAME
+
+HOLE = {"$input": "flat"}
+DATATYPES = {"uint8": "UINT8", "float32": "FP32"}
+
+
+@dataclass(frozen=True)
+class OipV2Options(Record):
+    """Where the model is, and the names of its tensors."""
+
+    model: str = field(metadata=as_form(text(1, 200, pattern=MODEL_NAME)))
+    version: str | None = field(default=None, metadata=as_form(nullable(text(1, 200, pattern=MODEL_NAME))))
+    input_name: str = field(default="input", metadata=as_form(text(1, 200)))
+    output_name: str | None = field(default=None, metadata=as_form(nullable(text(1, 200))))
+    datatype: str | None = field(default=None, metadata=as_form(nullable(choice("FP32", "UINT8"))))
+
+
+class OipV2:
+    """The adapter `oip_v2`."""
+
+    def check_options(
+        self, options: Mapping[str, Any], preprocessing: Mapping[str, Any], *, kind: str, shape: tuple[int, ...]
+    ) -> None:
+        """Accept the options of this protocol."""
+        _template(_options(options), parse_preprocessing(preprocessing, kind, shape), kind, shape)
+
+    def encode_request(
+        self, options: Mapping[str, Any], preprocessing: Mapping[str, Any], question: ImageInput | TensorInput
+    ) -> Request:
+        """Ask about a batch of one."""
+        known = _options(options)
+        rules = parse_preprocessing(preprocessing, question.kind, question.shape)
+        frame = encode_json(_template(known, rules, question.kind, question.shape))
+        texts = number_texts(question, rules)
+        version = "" if known.version is None else f"/versions/{known.version}"
+        # The hole's own quotes cannot stand inside a JSON string, so the frame holds these bytes once.
+        body = frame.replace(encode_json(HOLE), nest(texts, (len(texts),)))
+        return Request(f"/v2/models/{known.model}{version}/infer", body)
+
+    def decode_request(
+        self,
+        options: Mapping[str, Any],
+        preprocessing: Mapping[str, Any],
+        body: bytes,
+        *,
+        kind: str,
+        shape: tuple[int, ...],
+    ) -> bytes:
+        """Read the one input tensor back."""
+        rules = parse_preprocessing(preprocessing, kind, shape)
+        data = sent_value(_template(_options(options), rules, kind, shape), parse_body(body), HOLE)
+        return input_of(flatten(data, (math.prod(shape),)), rules, kind, shape)
+
+    def parse_response(
+        self, options: Mapping[str, Any], status: int, body: bytes, *, score_count: int | None = None
+    ) -> Answer:
+        """Read the one output tensor."""
+        output = _output(parse_answer_body(status, body), _options(options).output_name)
+        datatype, values = field_of(output, "datatype"), _values(output)
+        if datatype == "BYTES":
+            return labels_answer(values)
+        if len(values) == 1 and isinstance(datatype, str) and datatype.removeprefix("U").startswith("INT"):
+            return label_answer(values[0])
+        return scores_answer(values, score_count)
+
+
+def _options(options: Mapping[str, Any]) -> OipV2Options:
+    defaults = {"version": None, "input_name": "input", "output_name": None, "datatype": None}
+    return OipV2Options.from_json(defaults | dict(options), "/options")
+
+
+def _template(options: OipV2Options, rules: Preprocessing, kind: str, shape: tuple[int, ...]) -> dict[str, Any]:
+    datatype = DATATYPES[rules.dtype]
+    if options.datatype not in (None, datatype):
+        raise Malformed(f"the preprocessing gives {datatype}: change its dtype or this", pointer="/options/datatype")
+    dimensions = [1, *sent_shape(rules, kind, shape)]
+    template: dict[str, Any] = {
+        "inputs": [{"name": options.input_name, "shape": dimensions, "datatype": datatype, "data": HOLE}]
+    }
+    if options.output_name is not None:
+        template["outputs"] = [{"name": options.output_name}]
+    return template
+
+
+def _output(response: Any, name: str | None) -> Any:
+    outputs = field_of(response, "outputs")
+    if not isinstance(outputs, list):
+        raise SuspectMisbehaved("the outputs are no array", reason="wrong_shape")
+    chosen = outputs if name is None else [item for item in outputs if field_of(item, "name") == name]
+    if not chosen:
+        raise SuspectMisbehaved("the response lacks the output", reason="missing_field")
+    if len(chosen) > 1:
+        raise SuspectMisbehaved("the response has several such outputs", reason="wrong_count")
+    return chosen[0]
+
+
+def _values(output: Any) -> list[Any]:
+    shape, data = field_of(output, "shape"), field_of(output, "data")
+    if not isinstance(shape, list) or not all(type(size) is int and 0 < size <= 65_536 for size in shape):
+        raise SuspectMisbehaved("the output has no shape", reason="wrong_shape")
+    # A batch of one: every dimension but the last is 1, so flat and nested data hold the same values.
+    if any(size != 1 for size in shape[:-1]):
+        raise SuspectMisbehaved("the output is not of batch size one", reason="wrong_shape")
+    for _ in shape[:-1]:
+        if isinstance(data, list) and len(data) == 1 and isinstance(data[0], list):
+            data = data[0]
+    if not isinstance(data, list) or len(data) != math.prod(shape):
+        raise SuspectMisbehaved("the output's data does not fit its shape", reason="wrong_shape")
+    return data
