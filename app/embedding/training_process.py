@@ -1,0 +1,152 @@
+"""Run the training child from a process without torch: start, listen, stop.
+
+Invariants: the child sees no environment but what is given here; it ends when it is told to, when this process ends
+(its standard input closes), or when this function is left for whatever reason; no child of it survives.
+Trust: the child is ours, the data it reads is not: everything it prints is parsed as from a stranger.
+"""
+
+import logging
+import os
+import selectors
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+import app
+from app.canonical import parse_loose_json
+from app.embedding.artifacts import MARKED_WEIGHTS, check_artifact
+from app.embedding.child_order import ChildOrder, PlainKey, SealedKey, TrainingReport, write_frames
+from app.errors import Malformed, TrainingFailed
+
+logger = logging.getLogger(__name__)
+
+# How often the child is looked at while it says nothing: a cancelled job ends within this.
+LOOK_EVERY_SECONDS = 0.2
+
+# The longest line a child prints is its report, a few kilobytes.
+MAX_LINE_BYTES = 1024 * 1024
+
+# What is kept of the child's diagnostics, for the operator only.
+KEPT_DIAGNOSTICS_BYTES = 8 * 1024
+
+# State of the error raised when `should_stop` turned true.
+STOPPED = "stopped"
+
+OnEvent = Callable[[dict[str, Any]], None]
+
+
+def run_child(
+    order: ChildOrder,
+    secrets: PlainKey | SealedKey,
+    on_event: OnEvent,
+    should_stop: Callable[[], bool],
+    *,
+    environment: Mapping[str, str] | None = None,
+) -> TrainingReport:
+    """Train an order in a child process and give its report; the artifacts lie in the order's output folder.
+
+    `environment` is added to the child's otherwise bare one (CUDA may need LD_LIBRARY_PATH).
+    Raises: TrainingFailed with the child's reason; its `state` is the code of the child's error, or `stopped`.
+    """
+    child = _start(order, environment or {})
+    try:
+        with suppress(BrokenPipeError):  # a child that died at once has said why, or will be found dead below
+            write_frames(_pipe(child.stdin), order, secrets)
+        last = _listen(child, on_event, should_stop)
+        status = child.wait()
+    finally:
+        _end(child)
+    report = _report_of(last, status)
+    check_artifact(Path(order.output_path) / MARKED_WEIGHTS, report.marked.weights_sha256 or b"")
+    return report
+
+
+def _start(order: ChildOrder, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "app.embedding.child"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=Path(app.__file__).parents[1],
+        env={
+            "PATH": os.defpath,
+            "LANG": "C.UTF-8",
+            "HOME": order.output_path,
+            "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # repeatable matrix products on CUDA
+            **environment,
+        },
+        start_new_session=True,  # its own process group, so that all of it can be ended at once
+    )
+
+
+def _listen(child: subprocess.Popen[bytes], on_event: OnEvent, should_stop: Callable[[], bool]) -> dict[str, Any]:
+    """Pass events on until the child closes its output; give the last one."""
+    lines, diagnostics, last = bytearray(), bytearray(), dict[str, Any]()
+    with selectors.DefaultSelector() as selector:
+        selector.register(_pipe(child.stdout), selectors.EVENT_READ, lines)
+        selector.register(_pipe(child.stderr), selectors.EVENT_READ, diagnostics)
+        while selector.get_map():
+            if should_stop():
+                raise TrainingFailed("the training was stopped", state=STOPPED)
+            for key, _ in selector.select(LOOK_EVERY_SECONDS):
+                data = os.read(key.fd, 65_536)
+                key.data.extend(data)
+                if not data:
+                    selector.unregister(key.fileobj)
+            del diagnostics[:-KEPT_DIAGNOSTICS_BYTES]
+            for line in _take_lines(lines):
+                last = _parse_event(line)
+                on_event(last)
+    if diagnostics:
+        logger.warning("the training child said: %s", diagnostics.decode(errors="replace"))
+    return last
+
+
+def _take_lines(buffer: bytearray) -> list[bytes]:
+    *lines, rest = bytes(buffer).split(b"\n")
+    if len(rest) > MAX_LINE_BYTES:
+        raise TrainingFailed("the training child printed an endless line")
+    buffer[:] = rest
+    return lines
+
+
+def _parse_event(line: bytes) -> dict[str, Any]:
+    try:
+        event = parse_loose_json(line, max_bytes=MAX_LINE_BYTES)
+    except Malformed as error:
+        raise TrainingFailed(f"the training child printed what is no event: {error.message}") from error
+    if not isinstance(event, dict) or not isinstance(event.get("event"), str):
+        raise TrainingFailed("the training child printed what is no event")
+    return event
+
+
+def _report_of(last: dict[str, Any], status: int) -> TrainingReport:
+    if last.get("event") == "error":
+        raise TrainingFailed(
+            str(last.get("message")), pointer=str(last.get("pointer", "")), state=str(last.get("code", ""))
+        )
+    if status != 0 or last.get("event") != "done":
+        raise TrainingFailed(f"the training child ended with status {status} and no report")
+    try:
+        return TrainingReport.from_json(last.get("report"))
+    except Malformed as error:
+        raise TrainingFailed(f"the training child's report is malformed: {error.message}") from error
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):  # the group is gone when its last process is
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+    for stream in (child.stdin, child.stdout, child.stderr):
+        with suppress(BrokenPipeError):  # what was not yet written goes nowhere
+            _pipe(stream).close()
+
+
+def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
+    if stream is None:  # Popen was told to make all three
+        raise AssertionError("the child has no pipe")
+    return stream

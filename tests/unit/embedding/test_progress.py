@@ -1,0 +1,54 @@
+from itertools import pairwise
+
+import pytest
+
+from app.embedding.progress import MAX_POINTS, ProgressCurve
+
+
+def event(epoch: int, run: str = "marked", matches: int = 3) -> dict:
+    return {
+        "event": "progress",
+        "run": run,
+        "epoch": epoch,
+        "epochs": 10_000,
+        "loss": 1 / epoch,
+        "trigger_matches": matches,
+        "trigger_total": 12,
+    }
+
+
+def curve_of(count: int) -> ProgressCurve:
+    curve = ProgressCurve()
+    for epoch in range(1, count + 1):
+        curve.add(event(epoch))
+    return curve
+
+
+def test_before_the_first_epoch_there_is_nothing_to_show():
+    curve = ProgressCurve()
+    curve.add({"event": "done", "report": {}})
+    assert curve.to_json() == {}
+
+
+def test_it_shows_where_the_training_stands_and_how_it_came_there():
+    shown = curve_of(2).to_json()
+    assert (shown["run"], shown["epoch"], shown["epochs"]) == ("marked", 2, 10_000)
+    assert [point["loss"] for point in shown["curve"]] == [1.0, 0.5]
+    assert shown["trigger_accuracy"] == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("count", [1, MAX_POINTS, MAX_POINTS + 1, 777, 5_000])
+def test_a_long_training_has_a_short_curve_that_spans_all_of_it(count):
+    curve = curve_of(count).to_json()["curve"]
+    assert len(curve) <= MAX_POINTS + 1
+    assert len(curve) > min(count, MAX_POINTS) / 2
+    assert (curve[0]["epoch"], curve[-1]["epoch"]) == (1, count)
+    steps = {later["epoch"] - earlier["epoch"] for earlier, later in pairwise(curve[:-1])}
+    assert len(steps) <= 1
+
+
+def test_both_runs_stand_on_one_curve():
+    curve = ProgressCurve()
+    curve.add(event(1, "plain"))
+    curve.add(event(1, "marked"))
+    assert [point["run"] for point in curve.to_json()["curve"]] == ["plain", "marked"]
