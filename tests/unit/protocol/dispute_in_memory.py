@@ -5,10 +5,11 @@ bundle. `relogged`, `reasked` and `resealed` change one thing and repair everyth
 break one check and no other. An endpoint is a function from a question to endpoint labels, or None for no answer.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache, cached_property
+from typing import Any
 
 from app.canonical import encode_json, parse_json, sha256, time_text, u32
 from app.errors import Malformed
@@ -20,7 +21,7 @@ from app.merkle.checkpoint import Checkpoint, sign_checkpoint
 from app.merkle.receipt import Receipt, encode_receipt
 from app.merkle.tree import MemoryTree, leaf_hash
 from app.protocol.assessment import Assessment, Evidence, Logged, assess, find_fault
-from app.protocol.bundle import encode_bundle, encode_evidence
+from app.protocol.bundle import EVIDENCE_FILES, EvidenceList, encode_bundle, encode_evidence
 from app.protocol.challenge import is_repeated, look_alike
 from app.protocol.interface import BY_CLAIMANT, Interface, InterfaceOrigin
 from app.protocol.records import (
@@ -187,7 +188,7 @@ INTERFACE = Interface(adapter="kserve_v1", options={"model": "m"}, preprocessing
 
 
 @cache
-def play(plan: Plan = Plan()) -> Played:  # noqa: B008  # frozen
+def play(plan: Plan = Plan()) -> Played:
     """Play a dispute from registration to its last block."""
     key = marking_key(plan.triggers, plan.classes, plan.assurance_class)
     log = MemoryLog(plan.log_key)
@@ -252,9 +253,7 @@ def filing_record(plan: Plan, registration: int, interface_entry: Logged | None)
     origin = {
         "claimant": BY_CLAIMANT,
         "logged": InterfaceOrigin("logged", 0 if interface_entry is None else interface_entry.index, b"", b""),
-        "countersigned": InterfaceOrigin(
-            "countersigned", None, ARBITER_PUBLIC, sign(ARBITER_KEY, INTERFACE.encode())
-        ),
+        "countersigned": InterfaceOrigin("countersigned", None, ARBITER_PUBLIC, sign(ARBITER_KEY, INTERFACE.encode())),
     }[plan.origin]
     policy = Policy(
         bits=64,
@@ -373,18 +372,32 @@ def reasked(evidence: Evidence, queries: Iterable[AskedQuery]) -> Evidence:
 
 
 def resealed(evidence: Evidence, **changes) -> Evidence:
-    """Another filing record, signed by the vendor and hidden in the filing entry."""
+    """Another filing record, signed and hidden in the filing entry; what is asked would then be in another order."""
     record = replace(evidence.record, **changes)
     filing = relogged(evidence.filing, record_hash=record.hidden_hash(evidence.blind))
     return replace(evidence, record=record, filing=filing, signature=sign(VENDOR_KEY, record.encode()))
 
 
-def bundle_of(played: Played, *, standing: Standing | None = None, **stated) -> dict[str, bytes]:
-    """Log the verdict (`stated` replaces some of its values) and write the bundle; the played log stays as it was."""
+def bundle_of(
+    played: Played,
+    *,
+    files: Mapping[str, bytes] | None = None,
+    standing: Standing | None = None,
+    entry: type[VerdictEntry] = VerdictEntry,
+    **stated: Any,
+) -> dict[str, bytes]:
+    """Log the verdict and write the bundle; the played log stays as it was.
+
+    `files` replaces evidence files and `stated` values of the verdict entry, as a log that lies would.
+    """
     log = MemoryLog(played.log.private_key, played.log.origin)
     log.entries = list(played.log.entries)
     decision = played.assessment.decision
-    files = encode_evidence(played.evidence, played.assessment.report(standing or Standing(len(log.entries), 1, 1)))
+    written = encode_evidence(played.evidence, played.assessment.report(standing or Standing(len(log.entries), 1, 1)))
+    if files:
+        written |= files
+        digests = tuple((name, sha256(written[name])) for name in EVIDENCE_FILES)
+        written["evidence.json"] = EvidenceList(files=digests).encode()
     fields = {
         "filing": played.evidence.filing.index,
         "blind": played.evidence.blind,
@@ -393,8 +406,8 @@ def bundle_of(played: Played, *, standing: Standing | None = None, **stated) -> 
         "reason": decision.reason,
         "asked": decision.walk.asked,
         "matches": decision.walk.matches,
-        "bundle": sha256(files["evidence.json"]),
+        "bundle": sha256(written["evidence.json"]),
     }
-    verdict = log.append(VerdictEntry, **(fields | stated))
+    verdict = log.append(entry, **(fields | stated))
     receipts = {index: log.receipt(index) for index in range(len(log.entries))}
-    return encode_bundle(played.evidence, files, verdict, receipts, log=log.origin, log_key=log.public_key)
+    return encode_bundle(played.evidence, written, verdict, receipts, log=log.origin, log_key=log.public_key)

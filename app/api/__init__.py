@@ -1,0 +1,1 @@
+"""HTTP for programs: one resource, one file; schemas above the endpoint that uses them."""

@@ -1,0 +1,196 @@
+"""Every error as application/problem+json.
+
+Invariants: whatever goes wrong, the body is a problem with a stable `code`; nothing of a traceback, a query or a value of
+another vendor stands in it; the answer to "none" and to "not yours" is the same bytes.
+Source: RFC 9457; RFC 6901 (pointers).
+"""
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from sqlalchemy.exc import DBAPIError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from app.errors import (
+    AlreadyRegistered,
+    Conflict,
+    Forbidden,
+    Malformed,
+    NotFound,
+    Refused,
+    SuspectMisbehaved,
+    SuspectUnreachable,
+    TooLarge,
+    TooMany,
+    TrapstreetError,
+    Unauthenticated,
+    Unavailable,
+    UnsupportedMedia,
+)
+
+logger = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+
+# What a client is asked to wait before it tries the same again.
+RETRY_AFTER_SECONDS = 2
+
+# The nearest class in the order of a class's ancestors decides.
+STATUS: Mapping[type[TrapstreetError], int] = {
+    Refused: 422,
+    Unauthenticated: 401,
+    Forbidden: 403,
+    NotFound: 404,
+    Conflict: 409,
+    TooLarge: 413,
+    UnsupportedMedia: 415,
+    TooMany: 429,
+    Unavailable: 503,
+    SuspectUnreachable: 502,
+    SuspectMisbehaved: 502,
+    TrapstreetError: 422,
+}
+
+# Codes of what the framework refuses before our code sees it.
+FRAMEWORK_CODES: Mapping[int, str] = {
+    400: Malformed.code,
+    401: Unauthenticated.code,
+    403: Forbidden.code,
+    404: NotFound.code,
+    405: "method_not_allowed",
+    406: "not_acceptable",
+    413: TooLarge.code,
+    415: UnsupportedMedia.code,
+}
+
+# Lock not available, statement cancelled by its timeout, deadlock, serialization: the same call may succeed later.
+PASSING_STATES = {"55P03", "57014", "40P01", "40001"}
+
+
+class ValueProblem(BaseModel):
+    """One value at fault."""
+
+    pointer: str = Field(description="JSON pointer into the body; empty for the body as a whole or a parameter.")
+    message: str = Field(description="What to change.")
+    parameter: str | None = Field(None, description="Name of the path, query or header parameter, if it is one.")
+
+
+class Problem(BaseModel):
+    """What went wrong; programs match on `code`."""
+
+    type: str = Field(examples=["urn:trapstreet:problem:conflict"])
+    title: str = Field(examples=["Conflict"])
+    status: int = Field(examples=[409])
+    detail: str = Field(examples=["this family has an open dispute"])
+    code: str = Field(examples=["conflict"])
+    errors: list[ValueProblem] | None = None
+    state: str | None = Field(None, description="The current state, where a step came out of order.")
+    registration_id: str | None = Field(None, description="The first registration of the same statement.")
+    receipt: str | None = Field(None, description="Its receipt.")
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Give the documentation of problem answers with these statuses."""
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
+
+
+# What any operation may answer; routers add their own.
+COMMON = problems(422, 500, 503)
+WITH_KEY = problems(401, 403)
+
+
+def status_of(error: TrapstreetError) -> int:
+    """Give the HTTP status of an error."""
+    return next(STATUS[ancestor] for ancestor in type(error).__mro__ if ancestor in STATUS)
+
+
+def problem_response(
+    status: int, code: str, detail: str, headers: Mapping[str, str] | None = None, **members: Any
+) -> JSONResponse:
+    """Make the answer; members that are empty are left out."""
+    body = {
+        "type": f"urn:trapstreet:problem:{code}",
+        "title": code.replace("_", " ").capitalize(),
+        "status": status,
+        "detail": detail,
+        "code": code,
+        **{name: value for name, value in members.items() if value},
+    }
+    sent = dict(headers or {})
+    if status in (429, 503):
+        sent.setdefault("Retry-After", str(RETRY_AFTER_SECONDS))
+    if status == 401:
+        sent["WWW-Authenticate"] = "Bearer"
+    if status == 413:
+        # The rest of the body is not wanted: without this the server would read it to its end.
+        sent["Connection"] = "close"
+    return JSONResponse(body, status, sent, media_type=MEDIA_TYPE)
+
+
+def response_of(error: TrapstreetError) -> JSONResponse:
+    """Make the answer to one of our errors."""
+    members: dict[str, Any] = {"state": error.state}
+    if error.pointer:
+        members["errors"] = [{"pointer": error.pointer, "message": error.message}]
+    if isinstance(error, AlreadyRegistered):
+        members |= {"registration_id": error.registration_id, "receipt": error.receipt}
+    return problem_response(status_of(error), error.code, error.message, **members)
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of an application as a problem."""
+
+    @app.exception_handler(TrapstreetError)
+    def ours(_request: Request, error: TrapstreetError) -> JSONResponse:
+        return response_of(error)
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
+        errors = [_value_problem(item) for item in error.errors()]
+        detail = "; ".join(item["message"] for item in errors[:3])
+        return problem_response(422, Malformed.code, detail, errors=errors)
+
+    @app.exception_handler(HTTPException)
+    def refused(_request: Request, error: HTTPException) -> JSONResponse:
+        code = FRAMEWORK_CODES.get(error.status_code, "refused")
+        # One wording for every 404, so that a path that is none looks like an object that is none.
+        detail = NotFound().message if error.status_code == 404 else str(error.detail)
+        return problem_response(error.status_code, code, detail, error.headers)
+
+    @app.exception_handler(ClientDisconnect)
+    def gone(_request: Request, _error: ClientDisconnect) -> JSONResponse:
+        return problem_response(400, Malformed.code, "the body ended early")
+
+    @app.exception_handler(DBAPIError)
+    def database(_request: Request, error: DBAPIError) -> JSONResponse:
+        if getattr(error.orig, "sqlstate", None) in PASSING_STATES:
+            return problem_response(503, Unavailable.code, "the database is busy; the same call may succeed later")
+        logger.error("the database refused a statement", exc_info=error)
+        return _internal()
+
+    @app.exception_handler(Exception)
+    def bug(_request: Request, _error: Exception) -> JSONResponse:
+        return _internal()  # the server logs the traceback
+
+
+def _internal() -> JSONResponse:
+    return problem_response(500, "internal", "an error of this service; nothing was changed")
+
+
+def _value_problem(item: Mapping[str, Any]) -> dict[str, Any]:
+    place, *path = item["loc"]
+    message = str(item["msg"]).removeprefix("Value error, ")
+    if place != "body":
+        return {"pointer": "", "message": f"{path[0] if path else place}: {message}", "parameter": str(path[0])}
+    if item["type"] == "json_invalid":
+        return {"pointer": "", "message": f"the body is not JSON: {item.get('ctx', {}).get('error', message)}"}
+    pointer = "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in path)
+    return {"pointer": pointer, "message": message}

@@ -1,0 +1,173 @@
+"""Suspects: endpoints that a vendor may accuse, and how to speak with them.
+
+Trust: an answer of a suspect is never passed on raw; a vendor sees labels, sizes and digests of it.
+"""
+
+import base64
+import binascii
+import secrets
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Depends
+from pydantic import Field
+
+from app.api.dependencies import InTransaction, Now, Reader, ServiceOf, require, require_beforehand
+from app.api.fields import Answer, Body, Line, Moment, Page, PageOf
+from app.api.problems import WITH_KEY, problems
+from app.db.engine import transaction
+from app.db.tables import ID_RANDOM_BYTES, SuspectRow
+from app.disputes.suspects import (
+    NewSuspect,
+    add_suspect,
+    list_suspects,
+    load_suspect,
+    price_in_bits,
+    remove_suspect,
+    try_suspect,
+)
+from app.errors import Malformed
+from app.keys.statement import Statement
+from app.keys.trigger_set import MAX_INPUT_BYTES
+from app.protocol.interface import Interface, LabelMap
+from app.registry.api_keys import DISPUTE, Caller
+from app.registry.registrations import load_registration
+
+router = APIRouter(prefix="/suspects", tags=["suspects"], responses=WITH_KEY)
+
+Disputer = Annotated[Caller, Depends(require(DISPUTE), scope="function")]
+DisputerBeforehand = Annotated[Caller, Depends(require_beforehand(DISPUTE))]
+
+EXAMPLE_ENDPOINT = "https://models.example.org"
+EXAMPLE_INTERFACE = {
+    "adapter": "kserve_v1",
+    "options": {"model": "digits"},
+    "preprocessing": {},
+    "label_map": {"by": "index"},
+}
+
+
+class SuspectBody(Body):
+    """An endpoint and how to speak with it."""
+
+    name: Line = Field(examples=["rival's API"])
+    endpoint: str = Field(max_length=2000, description="Base URL of the service.", examples=[EXAMPLE_ENDPOINT])
+    interface: dict[str, Any] = Field(
+        description="Adapter, its options, preprocessing and label map, as in the filing record.",
+        examples=[EXAMPLE_INTERFACE],
+    )
+    registration_id: UUID | None = Field(
+        None, description="Check the interface against this registration and say what it costs."
+    )
+
+
+class SuspectView(Answer):
+    """A suspect."""
+
+    id: UUID
+    name: str
+    endpoint: str = Field(examples=[EXAMPLE_ENDPOINT])
+    interface: dict[str, Any] = Field(examples=[EXAMPLE_INTERFACE])
+    created_at: Moment
+
+
+class NewSuspectView(SuspectView):
+    """A suspect and the price of its interface."""
+
+    interface_bits: int | None = Field(
+        description="Evidence that this interface costs if the claimant fixes it alone; null without a registration.",
+        examples=[8],
+    )
+
+
+class TestBody(Body):
+    """One ordinary input, to see whether the suspect answers."""
+
+    registration_id: UUID = Field(description="Whose classes and input shape to use.")
+    input: str = Field(
+        max_length=MAX_INPUT_BYTES * 4 // 3 + 4,
+        description="Canonical bytes of an ordinary input, in base64. Never a trigger: it would be known and spent.",
+    )
+
+
+class TestView(Answer):
+    """What was sent and seen."""
+
+    request_bytes: int = Field(examples=[412])
+    request_sha256: str
+    status: int | None = Field(description="HTTP status; null if none arrived.", examples=[200])
+    response_bytes: int = Field(examples=[96])
+    response_sha256: str = Field(description="Empty if no response arrived whole.")
+    labels: list[str] = Field(description="The endpoint's labels, highest first.", examples=[["7"]])
+    classes: list[str] = Field(description="The registered classes that the label map makes of them.")
+    error: str = Field(description="Why there are no labels, as a stable word.", examples=[""])
+    address: str = Field(description="Where the connection went.", examples=["203.0.113.7"])
+
+
+def show(row: SuspectRow) -> SuspectView:
+    """Write a suspect as its vendor sees it."""
+    return SuspectView.model_validate(row)
+
+
+@router.post("", status_code=201, operation_id="add_suspect", responses=problems(404))
+def add(body: SuspectBody, caller: Disputer, session: InTransaction, service: ServiceOf, now: Now) -> NewSuspectView:
+    """Name an endpoint to be accused later; nothing is sent to it."""
+    interface = Interface.from_json(body.interface, "/interface")
+    bits = None
+    if body.registration_id is not None:
+        registration = load_registration(session, caller.vendor_id, body.registration_id)
+        bits = price_in_bits(interface, Statement.parse(registration.statement))
+    row = add_suspect(
+        session,
+        caller.vendor_id,
+        NewSuspect(body.name, body.endpoint, interface),
+        service.network_rules,
+        secrets.token_bytes(ID_RANDOM_BYTES),
+        now,
+    )
+    return NewSuspectView(**show(row).model_dump(), interface_bits=bits)
+
+
+@router.get("", operation_id="list_suspects")
+def list_all(caller: Reader, session: InTransaction, paging: PageOf) -> Page[SuspectView]:
+    """List the vendor's suspects."""
+    rows = list_suspects(session, caller.vendor_id, paging.after_id(), paging.limit + 1)
+    return paging.page(rows, lambda row: row.id, show)
+
+
+@router.get("/{suspect_id}", operation_id="read_suspect", responses=problems(404))
+def read(suspect_id: UUID, caller: Reader, session: InTransaction) -> SuspectView:
+    """Read a suspect."""
+    return show(load_suspect(session, caller.vendor_id, suspect_id))
+
+
+@router.delete("/{suspect_id}", status_code=204, operation_id="remove_suspect", responses=problems(404, 409))
+def remove(suspect_id: UUID, caller: Disputer, session: InTransaction) -> None:
+    """Forget a suspect that was never accused."""
+    remove_suspect(session, caller.vendor_id, suspect_id)
+
+
+@router.post("/{suspect_id}/test", operation_id="test_suspect", responses=problems(404))
+def test(suspect_id: UUID, body: TestBody, caller: DisputerBeforehand, service: ServiceOf) -> TestView:
+    """Ask the suspect once, outside any dispute. What it does wrong is a word in the answer, not an error."""
+    with transaction(service.engine) as session:
+        row = load_suspect(session, caller.vendor_id, suspect_id)
+        registration = load_registration(session, caller.vendor_id, body.registration_id)
+    statement = Statement.parse(registration.statement)
+    try:
+        question = base64.b64decode(body.input, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise Malformed("must be base64", pointer="/input") from error
+    asked = try_suspect(row, statement, question, service.network_rules, service.clock)
+    found = LabelMap(Interface.from_json(row.interface), statement).classes_of(asked.labels)
+    return TestView(
+        request_bytes=len(asked.request),
+        request_sha256=asked.request_sha256.hex(),
+        status=asked.status,
+        response_bytes=len(asked.response),
+        response_sha256=asked.response_sha256.hex(),
+        labels=list(asked.labels),
+        classes=[statement.classes[index] for index in sorted(found)],
+        error=asked.error,
+        address=asked.address,
+    )

@@ -1,0 +1,5 @@
+"""`python -m app.cli` is `trapstreet`."""
+
+from app.cli.commands import main
+
+main()

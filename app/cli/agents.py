@@ -1,0 +1,58 @@
+"""The command `agent`."""
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from app.cli.agent import Agent
+from app.cli.client import ApiClient
+from app.cli.files import read_key_file
+from app.cli.output import JsonFlag, console, error_console, reported, show
+from app.cli.processes import WithParent, stop_with_parent
+from app.cli.vendor import DEFAULT_URL, ApiKey, LogKey, PassphraseFile, Url
+from app.errors import Unavailable
+
+
+def agent(
+    key_file: Annotated[Path, typer.Argument(help="The marking key.")],
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = "",
+    log_key: LogKey = "",
+    passphrase_file: PassphraseFile = None,
+    with_parent: WithParent = False,
+    poll_seconds: Annotated[float, typer.Option(help="How often to look for openings to answer.")] = 2.0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Answer all openings of the vendor's disputes until stopped."""
+    with reported(as_json=as_json):
+        if with_parent:
+            stop_with_parent()
+        key = read_key_file(key_file, passphrase_file)
+        with ApiClient(url, api_key, log_key) as client:
+            answering = Agent(client, key, lambda event: _tell(event, as_json=as_json))
+            _tell({"event": "ready", "root": key.root().hex()}, as_json=as_json)
+            while True:
+                try:
+                    opened = answering.answer_all()
+                except Unavailable as error:
+                    # A service that is away comes back; the openings it asks for then are the same.
+                    error_console.print(error.message, markup=False)
+                    opened = 0
+                if not opened:
+                    time.sleep(poll_seconds)
+
+
+def _tell(event: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        show(event, as_json=True)
+    elif event["event"] == "opened":
+        console.print(f"dispute {event['dispute']}: opened {event['count']} {event['what']}s of block {event['block']}")
+    elif event["event"] == "refused":
+        error_console.print(f"dispute {event['dispute']}: refused to open: {event['reason']}", markup=False)
+    else:
+        console.print(f"answering for the key with root {event['root']}")
+
+
+COMMANDS = (agent,)

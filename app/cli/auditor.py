@@ -1,0 +1,144 @@
+"""Commands of an auditor: check, replay, check-vectors. No server, no database, no torch."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.canonical import parse_loose_json
+from app.cli.files import read_file
+from app.cli.output import EXIT_NO, EXIT_UNAUTHENTICATED, JsonFlag, console, reported, show
+from app.errors import Malformed
+from app.merkle.checkpoint import parse_verifier_key
+from app.protocol.bundle import MAX_FILE_BYTES, Checked, check_bundle
+from app.protocol.records import BITS
+from app.protocol.vectors import find_difference
+from app.protocol.verdict import decide
+from app.storage.archive import unpack
+from app.suspects.adapter_codec import AdapterCodec
+
+LogKeyOption = Annotated[
+    str,
+    typer.Option("--log-key", envvar="TRAPSTREET_LOG_KEY", help="The log's verifier key (text, or a file with it)."),
+]
+ArbiterKey = Annotated[
+    list[str] | None, typer.Option("--arbiter-key", help="An arbiter's public key in hex. Repeatable.")
+]
+Bundle = Annotated[Path, typer.Argument(help="An evidence bundle: the file, or a folder with its files.")]
+
+
+def read_bundle(path: Path) -> dict[str, bytes]:
+    """Read a bundle from its one file or from a folder.
+
+    Raises: Malformed, NotFound.
+    """
+    if not path.is_dir():
+        return unpack(read_file(path))
+    return {str(file.relative_to(path)): read_file(file) for file in sorted(path.rglob("*")) if file.is_file()}
+
+
+def read_log_key(text: str) -> bytes | None:
+    """Read a pinned log key from its verifier text or a file that holds it; "" gives None.
+
+    Raises: Malformed.
+    """
+    if not text:
+        return None
+    path = Path(text)
+    return parse_verifier_key((path.read_text() if path.is_file() else text).strip())[1]
+
+
+def check(
+    bundle: Bundle, log_key: LogKeyOption = "", arbiter_key: ArbiterKey = None, as_json: JsonFlag = False
+) -> None:
+    """Recompute a verdict from its evidence bundle, offline.
+
+    Exit status 0: every entry, signature, answer and figure holds; 1: something does not, with the reason; 3: consistent,
+    but no log key was given to authenticate the log.
+    """
+    with reported(as_json=as_json):
+        checked = _check(bundle, log_key, arbiter_key)
+        show(_summary(checked), as_json=as_json)
+    if not checked.is_authenticated:
+        if not as_json:
+            console.print("consistent, log not authenticated: give --log-key and compare the fingerprint")
+        raise typer.Exit(EXIT_UNAUTHENTICATED)
+
+
+def _check(bundle: Path, log_key: str, arbiter_key: list[str] | None) -> Checked:
+    files = read_bundle(bundle)
+    arbiters = [bytes.fromhex(text) for text in arbiter_key or []]
+    return check_bundle(files, AdapterCodec(), log_key=read_log_key(log_key), arbiter_keys=arbiters)
+
+
+def _summary(checked: Checked) -> Mapping[str, object]:
+    entry, report = checked.entry, checked.report
+    return {
+        "verdict": entry.verdict,
+        "reason": entry.reason,
+        "asked": entry.asked,
+        "matches": entry.matches,
+        "log2_e": report.get("log2_e"),
+        "log2_threshold": report.get("log2_threshold"),
+        "assurance_class": report["assurance_class"],
+        "endpoint": entry.record.endpoint,
+        "decided_at": entry.time,
+        "log": checked.checkpoint.origin,
+        "log_size": checked.checkpoint.size,
+        "log_key_fingerprint": checked.log_fingerprint,
+        "authenticated": checked.is_authenticated,
+    }
+
+
+def replay(
+    bundle: Bundle,
+    bits: Annotated[int, typer.Option(help="Strength to replay with: 64 or 80.")] = 80,
+    log_key: LogKeyOption = "",
+    arbiter_key: ArbiterKey = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Recompute evidence, futility and verdict of a bundle under another policy."""
+    with reported(as_json=as_json):
+        if bits not in BITS:
+            raise Malformed(f"bits is {BITS[0]} or {BITS[1]}, not {bits}", pointer="/bits")
+        checked = _check(bundle, log_key, arbiter_key)
+        decision = decide(replace(checked.assessment.case, bits=bits))
+        result = {
+            "bits": bits,
+            "verdict": decision.verdict,
+            "reason": decision.reason,
+            "asked": decision.walk.asked,
+            "matches": decision.walk.matches,
+            "log2_e": decision.walk.log2_e,
+            "original_verdict": checked.entry.verdict,
+            "authenticated": checked.is_authenticated,
+        }
+        show(result, as_json=as_json)
+
+
+def check_vectors(
+    vectors: Annotated[Path, typer.Argument(help="A file of test vectors of this protocol.")], as_json: JsonFlag = False
+) -> None:
+    """Check a file of the protocol's test vectors; exit status 1 with the first difference otherwise."""
+    with reported(as_json=as_json):
+        difference = find_difference(parse_vectors(read_file(vectors)))
+        result = {"file": str(vectors), "difference": difference}
+        show(result, as_json=as_json, text=difference or "every vector holds")
+    if difference:
+        raise typer.Exit(EXIT_NO)
+
+
+def parse_vectors(data: bytes) -> dict[str, object]:
+    """Read a vectors file, which holds fractions and so is no record.
+
+    Raises: Malformed.
+    """
+    value = parse_loose_json(data, max_bytes=MAX_FILE_BYTES)
+    if not isinstance(value, dict):
+        raise Malformed("a file of vectors is one JSON object")
+    return value
+
+
+COMMANDS = (check, replay, check_vectors)

@@ -1,0 +1,22 @@
+"""The command `trapstreet`: what vendors, operators and auditors type.
+
+Importing this loads neither torch nor numpy: commands that train or draw do so in a child process.
+"""
+
+import typer
+
+from app.cli import agents, auditor, demonstration, processes, vendor
+
+main = typer.Typer(
+    name="trapstreet",
+    help="Prove that a served neural network is somebody's: register a watermark, embed it, dispute, verify.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+)
+
+for commands in (demonstration, processes, vendor, agents, auditor):
+    for command in commands.COMMANDS:
+        main.command()(command)
+
+__all__ = ["main"]

@@ -1,0 +1,57 @@
+"""The command `demo`."""
+
+import json
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.cli.output import EXIT_NO, reported
+from app.demo import story
+from app.demo.stage import Stage, new_folder
+from app.demo.teller import Teller
+
+
+def demo(
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave everything running at the end and print the addresses.")
+    ] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the table of verdicts to this file as JSON.")
+    ] = None,
+    folder: Annotated[Path, typer.Option(help="Where the run keeps its files; a fresh folder is made in it.")] = Path(
+        ".trapstreet"
+    ),
+) -> None:
+    """Show the whole service at work: register, embed, six disputes, verdicts checked offline. About two minutes.
+
+    Exit status 0 only if every verdict is the expected one.
+    """
+    teller = Teller()
+    with reported(as_json=False), Stage(new_folder(folder.absolute())) as stage:
+        told = story.tell(stage, teller)
+        if json_file:
+            json_file.write_text(json.dumps(told.rows, indent=1) + "\n")
+        if not keep:
+            stage.stop_service()
+            story.check_offline(teller, told.log_key, told.bundles)
+        for surprise in (surprises := story.surprises(told.rows)):
+            teller.say(f"[red]unexpected:[/red] {surprise}")
+        teller.say(teller.times())
+        teller.say(f"bundles, keys and logs: {stage.folder}")
+        if keep:
+            _keep(stage, teller)
+    if surprises:
+        raise typer.Exit(EXIT_NO)
+
+
+def _keep(stage: Stage, teller: Teller) -> None:
+    teller.say(f"API {stage.url} (interactive documentation at {stage.url}/docs)")
+    for name, address in stage.addresses().items():
+        teller.fact(name, address)
+    teller.say("everything runs until Ctrl-C")
+    signal.sigwait({signal.SIGINT, signal.SIGTERM})
+
+
+COMMANDS = (demo,)

@@ -1,0 +1,115 @@
+"""Everything stored about a dispute, read back as the pure part's `Evidence`.
+
+Invariants: a block enters the evidence with its head in the log or not at all, so a block that was being asked when the
+dispute ended leaves nothing; openings stand in challenge order, queries in the order of `n`.
+"""
+
+from dataclasses import replace
+
+from sqlalchemy import LargeBinary, literal, select
+from sqlalchemy.orm import Session
+
+from app.db.tables import BlockRow, DisputeRow, OpeningRow, QueryRow, RegistrationRow
+from app.disputes.course import load_spent, load_statement, record_of
+from app.disputes.states import WITHDRAWN, WITHHELD_LIMIT
+from app.keys.commitment import InputOpening, LabelOpening
+from app.log.store import load_entry
+from app.protocol.assessment import Evidence, Logged, assess
+from app.protocol.evidence import Walk
+from app.protocol.records import parse_entry
+from app.protocol.transcript import AskedQuery, Query, Role
+
+
+def load_evidence(session: Session, row: DisputeRow, end: str, *, with_bytes: bool = True) -> Evidence:
+    """Read a dispute's evidence; without the requests' and responses' bytes it is enough to assess, not to check.
+
+    Raises: NotFound if the filing's beacon is not drawn.
+    """
+    record, statement = record_of(row), load_statement(session, row)
+    registration = session.get_one(RegistrationRow, row.registration_id)
+    blocks = session.scalars(
+        select(BlockRow).where(BlockRow.dispute_id == row.id, BlockRow.head.is_not(None)).order_by(BlockRow.number)
+    ).all()
+    inputs, labels = _load_openings(session, row, {block.number for block in blocks})
+    origin = record.interface_origin.entry
+    return Evidence(
+        registration=load_logged(session, registration.entry_index),
+        registration_beacon=load_logged(session, _drawn(registration.beacon_index)),
+        filing=load_logged(session, row.filing_index),
+        filing_beacon=load_logged(session, _drawn(row.beacon_index)),
+        blocks=tuple(load_logged(session, _drawn(block.entry_index)) for block in blocks),
+        interface_entry=None if origin is None else load_logged(session, origin),
+        record=record,
+        signature=row.signature,
+        blind=row.blind,
+        spent=tuple(load_spent(session, row, statement)),
+        blocks_done=row.blocks_labelled,
+        end=end,
+        input_openings=tuple(inputs),
+        label_openings=tuple(labels),
+        queries=tuple(_load_queries(session, row, with_bytes=with_bytes)),
+    )
+
+
+def walk_so_far(session: Session, row: DisputeRow, blocks_done: int) -> Walk:
+    """Walk the evidence of so many finished blocks."""
+    evidence = load_evidence(session, row, "walk", with_bytes=False)
+    return assess(replace(evidence, blocks_done=blocks_done)).decision.walk
+
+
+def end_of(session: Session, row: DisputeRow) -> str:
+    """Say why a dispute that is no longer being asked ended."""
+    if row.state == WITHDRAWN:
+        return "withdrawn"
+    if walk_so_far(session, row, row.blocks_labelled).end is not None:
+        return "walk"
+    if row.withheld_in_a_row >= WITHHELD_LIMIT:
+        return "withheld"
+    statement = load_statement(session, row)
+    unspent = statement.family(row.family).size - len(load_spent(session, row, statement))
+    return "budget" if len(row.challenge or ()) < unspent else "exhausted"
+
+
+def load_logged(session: Session, index: int) -> Logged:
+    """Read a log entry with its place and its bytes."""
+    data = load_entry(session, index)
+    return Logged(index, parse_entry(data), data)
+
+
+def _drawn(index: int | None) -> int:
+    if index is None:
+        raise AssertionError("evidence is read only after its beacons and heads are in the log")
+    return index
+
+
+def _load_openings(
+    session: Session, row: DisputeRow, blocks: set[int]
+) -> tuple[list[InputOpening], list[LabelOpening]]:
+    query = select(OpeningRow).where(OpeningRow.dispute_id == row.id, OpeningRow.block.in_(blocks))
+    by_index = {opening.trigger_index: opening for opening in session.scalars(query)}
+    inputs, labels = [], []
+    for index in row.challenge or ():
+        if (opened := by_index.get(index)) is None:
+            continue
+        if opened.input_key is not None and opened.input is not None and opened.label_commitment is not None:
+            path = tuple(opened.path or ())
+            inputs.append(InputOpening(index, opened.input_key, opened.input, opened.label_commitment, path))
+        if opened.label_key is not None:
+            labels.append(LabelOpening(index, opened.label_key, opened.label))
+    return inputs, labels
+
+
+def _load_queries(session: Session, row: DisputeRow, *, with_bytes: bool) -> list[AskedQuery]:
+    nothing = literal(b"", LargeBinary())
+    request = QueryRow.request if with_bytes else nothing.label("request")
+    response = QueryRow.response if with_bytes else nothing.label("response")
+    query = (
+        select(QueryRow.block, QueryRow.record, QueryRow.role, QueryRow.blind, request, response)
+        .join(BlockRow, (BlockRow.dispute_id == QueryRow.dispute_id) & (BlockRow.number == QueryRow.block))
+        .where(QueryRow.dispute_id == row.id, BlockRow.head.is_not(None))
+        .order_by(QueryRow.n)
+    )
+    return [
+        AskedQuery(block, Query.parse(record), Role.parse(role), blind, sent, seen or b"")
+        for block, record, role, blind, sent, seen in session.execute(query)
+    ]

@@ -1,0 +1,251 @@
+"""Filing a dispute: everything about how it is run is fixed, signed and hidden in the log before anything is asked.
+
+Invariants: the log learns that a filing was made, not against whom; `ordinal` counts all filings of a registration in the
+order of the log; a family has one open dispute at most, so that no trigger is asked twice; a filing that could not be
+confirmed even if every trigger matched is refused.
+Source: protocol.md sections 5.1, 5.2 and 6.
+"""
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+from obstore.store import ObjectStore
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app.db.tables import ArtifactRow, DisputeRow, RegistrationRow, SpentTriggerRow, SuspectRow, new_id
+from app.disputes.states import DECIDED, FILED
+from app.disputes.suspects import load_suspect, price_in_bits
+from app.errors import Conflict, Malformed, NotFound, PolicyRefused
+from app.keys.key_file import CoverSet, parse_cover_set
+from app.keys.statement import Statement
+from app.log.beacon import append_with_nonce
+from app.log.store import LogIdentity, entry_time, load_entry
+from app.protocol.evidence import can_reach, threshold
+from app.protocol.interface import interface_bits
+from app.protocol.records import FilingEntry, FilingRecord, ModelEntry, parse_entry
+from app.signature import verify_signature
+from app.storage.objects import get_bytes
+
+# A cover set is read whole, by the API once and by the worker for every block: some hundred photographs.
+MAX_COVER_SET_BYTES = 64 * 1024 * 1024
+
+# Beyond this no real trigger set reaches its threshold, and weighing it would take minutes.
+MAX_INTERFACE_BITS = 4096
+
+
+@dataclass(frozen=True)
+class FilingRequest:
+    """What a claimant sends."""
+
+    suspect_id: UUID
+    record: FilingRecord
+    signature: bytes
+    covers_sha256: bytes | None
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The randomness of one filing: 10 bytes for its id; nonce, blind and role secret of 32 bytes each."""
+
+    identity: bytes
+    nonce: bytes = field(repr=False)
+    blind: bytes = field(repr=False)
+    role_blind_seed: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class CheckedFiling:
+    """A filing that fits its registration and its suspect."""
+
+    registration: RegistrationRow
+    suspect: SuspectRow
+    statement: Statement
+    request: FilingRequest
+
+    @property
+    def record(self) -> FilingRecord:
+        """Give the record that the claimant signed."""
+        return self.request.record
+
+    @property
+    def covers_needed(self) -> bool:
+        """Tell whether the policy hides triggers among covers."""
+        return self.record.policy.covers_per_trigger > 0
+
+
+def check_filing(
+    session: Session, vendor_id: UUID, request: FilingRequest, arbiter_keys: Collection[bytes]
+) -> CheckedFiling:
+    """Check everything about a filing that does not depend on other filings.
+
+    Raises: Refused in any of its forms.
+    """
+    record = request.record
+    registration = _load_registration(session, vendor_id, record.registration)
+    suspect = load_suspect(session, vendor_id, request.suspect_id)
+    statement = Statement.parse(registration.statement)
+    verify_signature(statement.vendor_key, request.signature, record.encode())
+    if record.endpoint != suspect.endpoint:
+        raise Malformed("not the endpoint of this suspect", pointer="/record/endpoint")
+    if record.interface.to_json() != suspect.interface:
+        raise Malformed("not the interface of this suspect", pointer="/record/interface")
+    with _pointing_into_the_record():
+        statement.family(record.family)
+        price_in_bits(record.interface, statement)
+    _check_origin(session, record, registration, arbiter_keys)
+    return CheckedFiling(registration, suspect, statement, request)
+
+
+@contextmanager
+def _pointing_into_the_record() -> Iterator[None]:
+    try:
+        yield
+    except Malformed as error:
+        raise Malformed(error.message, pointer=f"/record{error.pointer}") from error
+
+
+def load_covers(session: Session, store: ObjectStore, filing: CheckedFiling) -> CoverSet | None:
+    """Read the cover set of a filing, if its policy needs one.
+
+    Raises: NotFound if the artifact is not the vendor's; Malformed if it is missing, or not a cover set of this shape.
+    """
+    digest = filing.request.covers_sha256
+    if not filing.covers_needed:
+        if digest is not None:
+            raise Malformed("covers_per_trigger is 0: there is no use for a cover set", pointer="/covers")
+        return None
+    if digest is None:
+        raise Malformed("upload a cover set as an artifact and name its sha256", pointer="/covers")
+    if session.get(ArtifactRow, (filing.suspect.vendor_id, digest)) is None:
+        raise NotFound
+    covers = parse_cover_set(get_bytes(store, digest, MAX_COVER_SET_BYTES))
+    if (covers.kind, covers.shape) != (filing.statement.kind, filing.statement.shape):
+        raise Malformed("kind or shape of the covers is not the registered one", pointer="/covers")
+    return covers
+
+
+def file_dispute(
+    session: Session, identity: LogIdentity, filing: CheckedFiling, draws: Draws, now: datetime
+) -> DisputeRow:
+    """Log a checked filing and open the dispute.
+
+    Raises: Conflict if the family has an open dispute; PolicyRefused if it cannot reach its threshold.
+    """
+    entry_time(session, now)  # takes the log's lock: filings of one registration are counted one after the other
+    _check_family_is_free(session, filing)
+    ordinal = 1 + _count_filings(session, filing)
+    _check_reach(session, filing, ordinal)
+
+    def entry(nonce_hash: bytes, time: str) -> FilingEntry:
+        return FilingEntry(
+            time=time,
+            registration=filing.registration.entry_index,
+            ordinal=ordinal,
+            record_hash=filing.record.hidden_hash(draws.blind),
+            nonce_hash=nonce_hash,
+        )
+
+    appended = append_with_nonce(session, identity, entry, draws.nonce, now)
+    row = DisputeRow(
+        id=new_id(now, draws.identity),
+        vendor_id=filing.registration.vendor_id,
+        registration_id=filing.registration.id,
+        suspect_id=filing.suspect.id,
+        family=filing.record.family,
+        ordinal=ordinal,
+        filing_record=filing.record.encode(),
+        signature=filing.request.signature,
+        blind=draws.blind,
+        role_blind_seed=draws.role_blind_seed,
+        covers_sha256=filing.request.covers_sha256,
+        filing_index=appended.index,
+        state=FILED,
+        created_at=now,
+        updated_at=now,
+    )
+    session.add(row)
+    session.flush()
+    return row
+
+
+def _load_registration(session: Session, vendor_id: UUID, entry_index: int) -> RegistrationRow:
+    row = session.scalar(select(RegistrationRow).where(RegistrationRow.entry_index == entry_index))
+    if row is None or row.vendor_id != vendor_id:
+        raise NotFound
+    if row.beacon_index is None:
+        raise Conflict("the registration's beacon is not drawn yet", state="awaiting_beacon")
+    return row
+
+
+def _check_origin(
+    session: Session, record: FilingRecord, registration: RegistrationRow, arbiter_keys: Collection[bytes]
+) -> None:
+    """Check that the interface was fixed by whom the record says: whoever did it without being asked pays for it."""
+    origin, pointer = record.interface_origin, "/record/interface_origin"
+    if origin.kind == "countersigned":
+        if origin.key not in arbiter_keys:
+            raise PolicyRefused("this service knows no arbiter with that key", pointer=f"{pointer}/key")
+        verify_signature(origin.key, origin.signature, record.interface.encode())
+    if origin.entry is not None:
+        beacon_index = registration.beacon_index or 0
+        if origin.entry >= beacon_index:
+            raise PolicyRefused("the interface was not logged before the registration's beacon", pointer=pointer)
+        entry = parse_entry(load_entry(session, origin.entry))
+        if not isinstance(entry, ModelEntry) or entry.sha256 != record.interface.digest():
+            raise Malformed("that entry is no commitment to this interface", pointer=f"{pointer}/entry")
+
+
+def _check_family_is_free(session: Session, filing: CheckedFiling) -> None:
+    query = select(DisputeRow).where(
+        DisputeRow.registration_id == filing.registration.id,
+        DisputeRow.family == filing.record.family,
+        DisputeRow.state != DECIDED,
+    )
+    if (open_dispute := session.scalar(query)) is not None:
+        raise Conflict(
+            f"this family has an open dispute, {open_dispute.id}: wait for its verdict or withdraw it",
+            state=open_dispute.state,
+        )
+
+
+def _count_filings(session: Session, filing: CheckedFiling) -> int:
+    query = select(func.count()).where(DisputeRow.registration_id == filing.registration.id)
+    return session.scalars(query).one()
+
+
+def _check_reach(session: Session, filing: CheckedFiling, ordinal: int) -> None:
+    statement, record = filing.statement, filing.record
+    family = statement.family(record.family)
+    spent = session.scalars(
+        select(func.count()).where(
+            SpentTriggerRow.registration_id == filing.registration.id,
+            SpentTriggerRow.trigger_index >= family.start,
+            SpentTriggerRow.trigger_index < family.end,
+        )
+    ).one()
+    triggers = min(family.size - spent, record.policy.max_triggers)
+    if triggers == 0:
+        raise PolicyRefused("every trigger of this family is spent", pointer="/record/family")
+    if statement.assurance_class == "B":
+        return
+    price = interface_bits(record.interface, record.interface_origin, statement)
+    if price > MAX_INTERFACE_BITS:
+        raise PolicyRefused(f"an interface of {price} bits leaves nothing to prove", pointer="/record/interface")
+    bound = threshold(record.policy.bits, price, len(statement.families), ordinal)
+    if not can_reach(bound, triggers, len(statement.classes)):
+        raise PolicyRefused(
+            f"{triggers} unspent triggers cannot reach the threshold of this {ordinal}. filing even if all match: use "
+            "another family, a cheaper interface or 64 bits",
+            pointer="/record/policy",
+        )
+
+
+def cover_inputs(store: ObjectStore, row: DisputeRow) -> tuple[bytes, ...]:
+    """Read the covers that a dispute hides its triggers among."""
+    if row.covers_sha256 is None:
+        return ()
+    return parse_cover_set(get_bytes(store, row.covers_sha256, MAX_COVER_SET_BYTES)).inputs

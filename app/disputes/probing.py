@@ -1,0 +1,175 @@
+"""Asking a block: whoever does it knows no label of it.
+
+Steps: 1. plan the block's questions from the dispute's row; 2. ask what no earlier attempt has stored, some at a time, each
+lot stored in a transaction of its own; 3. in one transaction, log the head over all of it and move the dispute on.
+
+Invariants: a stored answer is never asked again; a lot that was asked but not stored (the worker was killed) is asked again
+whole, before anybody saw its answers; only the job's present holder writes.
+Source: protocol.md sections 5.4 and 5.5.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from uuid import UUID
+
+from obstore.store import ObjectStore
+from sqlalchemy import ColumnElement, Engine, func, select
+from sqlalchemy.orm import Session
+
+from app.db.engine import transaction
+from app.db.tables import BlockRow, DisputeRow, OpeningRow, QueryRow
+from app.disputes.course import (
+    indices_of,
+    load_seed,
+    load_statement,
+    load_unasked,
+    lock_dispute,
+    move,
+    policy_of,
+    progress_of,
+    record_of,
+)
+from app.disputes.filing import cover_inputs
+from app.disputes.questions import BlockPlan, Planned, plan_questions
+from app.disputes.states import ASKING, after_probe
+from app.jobs.queue import Attempt, verify_current
+from app.log.store import LogIdentity, append, entry_time
+from app.protocol.records import BlockEntry
+from app.protocol.transcript import FIRST_HEAD, Query, block_head
+from app.suspects.addresses import NetworkRules
+from app.suspects.probe import Asked, Manner, Question, Suspect, ask
+
+# Questions a transaction: what a killed worker asks again at most.
+LOT = 32
+
+
+@dataclass(frozen=True)
+class Prober:
+    """What a worker asks with."""
+
+    engine: Engine
+    identity: LogIdentity
+    store: ObjectStore
+    rules: NetworkRules
+    manner: Manner
+    now: Callable[[], datetime]
+
+
+@dataclass(frozen=True)
+class _Task:
+    suspect: Suspect
+    manner: Manner
+    planned: Sequence[Planned]
+    missing: Sequence[Planned]
+
+
+def probe_block(prober: Prober, attempt: Attempt, dispute_id: UUID, block: int) -> None:
+    """Ask a block and log its head; do nothing if it is not this block's turn (any more)."""
+    task = _plan(prober, dispute_id, block)
+    if task is None:
+        return
+    for lot in _lots(task.missing):
+        attempt.raise_if_stopping()
+        questions = [Question(planned.n, planned.input) for planned in lot]
+        asked = ask(questions, task.suspect, prober.rules, task.manner, prober.now)
+        with transaction(prober.engine) as session:
+            verify_current(session, attempt)
+            if session.get_one(DisputeRow, dispute_id).state != ASKING:
+                return
+            session.add_all(
+                _query_row(dispute_id, block, planned, seen) for planned, seen in zip(lot, asked, strict=True)
+            )
+    with transaction(prober.engine) as session:
+        _log_head(session, prober, attempt, dispute_id, block)
+
+
+def _lots(planned: Sequence[Planned]) -> Iterator[Sequence[Planned]]:
+    for start in range(0, len(planned), LOT):
+        yield planned[start : start + LOT]
+
+
+def _plan(prober: Prober, dispute_id: UUID, block: int) -> _Task | None:
+    with transaction(prober.engine) as session:
+        row = session.get_one(DisputeRow, dispute_id)
+        if progress_of(row).block_to_probe != block or row.beacon_index is None:
+            return None
+        record = record_of(row)
+        planned = plan_questions(
+            row.role_blind_seed,
+            load_seed(session, row, row.beacon_index),
+            _block_plan(session, row, block),
+            cover_inputs(prober.store, row),
+            record.policy.covers_per_trigger,
+        )
+        stored = set(session.scalars(select(QueryRow.n).where(_of_block(dispute_id, block))))
+        return _Task(
+            suspect=Suspect(record.endpoint, record.interface, len(load_statement(session, row).classes)),
+            manner=replace(prober.manner, attempts=record.policy.attempts),
+            planned=planned,
+            missing=[question for question in planned if question.n not in stored],
+        )
+
+
+def _block_plan(session: Session, row: DisputeRow, block: int) -> BlockPlan:
+    openings = session.scalars(select(OpeningRow).where(OpeningRow.dispute_id == row.id, OpeningRow.block == block))
+    inputs = {opening.trigger_index: opening.input or b"" for opening in openings}
+    earlier = select(func.count()).where(QueryRow.dispute_id == row.id, QueryRow.block < block)
+    return BlockPlan(
+        number=block,
+        first_position=block * policy_of(row).block_size,
+        triggers=[(index, inputs[index]) for index in indices_of(row, block)],
+        first_n=session.scalars(earlier).one(),
+    )
+
+
+def _query_row(dispute_id: UUID, block: int, planned: Planned, seen: Asked) -> QueryRow:
+    record = Query(
+        n=planned.n,
+        role_commitment=planned.role.commit(planned.blind),
+        attempt=seen.attempt,
+        sent_at=seen.sent_at,
+        request_sha256=seen.request_sha256,
+        status=seen.status,
+        response_sha256=seen.response_sha256,
+        labels=seen.labels,
+        error=seen.error,
+        address=seen.address,
+        certificate_sha256=seen.certificate_sha256,
+    )
+    return QueryRow(
+        dispute_id=dispute_id,
+        n=planned.n,
+        block=block,
+        record=record.encode(),
+        role=planned.role.encode(),
+        blind=planned.blind,
+        request=seen.request,
+        response=seen.response,
+    )
+
+
+def _log_head(session: Session, prober: Prober, attempt: Attempt, dispute_id: UUID, block: int) -> None:
+    row = lock_dispute(session, dispute_id)
+    verify_current(session, attempt)
+    progress = progress_of(row)
+    if progress.block_to_probe != block:
+        return
+    records = session.scalars(select(QueryRow.record).where(_of_block(dispute_id, block)).order_by(QueryRow.n))
+    head = block_head(_previous_head(session, row), block, map(Query.parse, records))
+    now = prober.now()
+    entry = BlockEntry(time=entry_time(session, now), filing=row.filing_index, block=block, head=head)
+    appended = append(session, prober.identity, entry, now)
+    asked = session.get_one(BlockRow, (dispute_id, block))
+    asked.state, asked.head, asked.entry_index, asked.probed_at = "probed", head, appended.index, now
+    move(session, row, after_probe(progress, block, load_unasked(session, row)), now)
+
+
+def _previous_head(session: Session, row: DisputeRow) -> bytes:
+    logged = (BlockRow.dispute_id == row.id) & BlockRow.head.is_not(None)
+    head = session.scalar(select(BlockRow.head).where(logged).order_by(BlockRow.number.desc()).limit(1))
+    return FIRST_HEAD if head is None else head
+
+
+def _of_block(dispute_id: UUID, block: int) -> ColumnElement[bool]:
+    return (QueryRow.dispute_id == dispute_id) & (QueryRow.block == block)

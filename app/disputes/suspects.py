@@ -1,0 +1,115 @@
+"""A vendor's suspects: endpoints it may hold a family against, and a look at whether they can be spoken with.
+
+Invariants: an endpoint that the network rules refuse is never stored; a suspect that was accused stays; a test sends one
+ordinary input.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app.db.tables import DisputeRow, SuspectRow, new_id
+from app.errors import Conflict, Malformed, NotFound
+from app.keys.statement import Statement
+from app.keys.trigger_set import parse_input
+from app.protocol.interface import BY_CLAIMANT, Interface, LabelMap, interface_bits
+from app.suspects.adapters import ADAPTERS, check_interface
+from app.suspects.addresses import NetworkRules, parse_endpoint
+from app.suspects.probe import Asked, Manner, Question, Suspect, ask_once
+from app.suspects.transport import Limits
+
+# Somebody waits for the answer to a test: shorter than in a dispute.
+TEST_LIMITS = Limits(connect_seconds=5.0, read_seconds=10.0, total_seconds=15.0)
+
+
+@dataclass(frozen=True)
+class NewSuspect:
+    """What a vendor says of an endpoint."""
+
+    name: str
+    endpoint: str
+    interface: Interface
+
+
+def add_suspect(
+    session: Session, vendor_id: UUID, wanted: NewSuspect, rules: NetworkRules, id_bytes: bytes, now: datetime
+) -> SuspectRow:
+    """Store a suspect.
+
+    Raises: PolicyRefused if its address is not allowed; Malformed if there is no such adapter.
+    """
+    parse_endpoint(wanted.endpoint, rules)
+    if wanted.interface.adapter not in ADAPTERS:
+        raise Malformed("must be one of " + ", ".join(sorted(ADAPTERS)), pointer="/interface/adapter")
+    row = SuspectRow(
+        id=new_id(now, id_bytes),
+        vendor_id=vendor_id,
+        name=wanted.name,
+        endpoint=wanted.endpoint,
+        interface=wanted.interface.to_json(),
+        created_at=now,
+    )
+    session.add(row)
+    session.flush()
+    return row
+
+
+def load_suspect(session: Session, vendor_id: UUID, suspect_id: UUID) -> SuspectRow:
+    """Read a vendor's suspect.
+
+    Raises: NotFound, also for another vendor's.
+    """
+    row = session.get(SuspectRow, suspect_id)
+    if row is None or row.vendor_id != vendor_id:
+        raise NotFound
+    return row
+
+
+def list_suspects(session: Session, vendor_id: UUID, after: UUID | None, limit: int) -> Sequence[SuspectRow]:
+    """Read a vendor's suspects in the order in which they were named, behind `after`."""
+    query = select(SuspectRow).where(SuspectRow.vendor_id == vendor_id).order_by(SuspectRow.id).limit(limit)
+    return session.scalars(query if after is None else query.where(SuspectRow.id > after)).all()
+
+
+def remove_suspect(session: Session, vendor_id: UUID, suspect_id: UUID) -> None:
+    """Forget a suspect that was never accused.
+
+    Raises: NotFound; Conflict if there is a dispute.
+    """
+    row = load_suspect(session, vendor_id, suspect_id)
+    if session.scalars(select(func.count()).where(DisputeRow.suspect_id == suspect_id)).one():
+        raise Conflict("there is a dispute with this suspect", state="accused")
+    session.delete(row)
+
+
+def price_in_bits(interface: Interface, statement: Statement) -> int:
+    """Check an interface against a registration, and give what it costs if the claimant fixed it alone.
+
+    Raises: Malformed with a pointer.
+    """
+    try:
+        check_interface(interface, statement.kind, statement.shape)
+    except Malformed as error:
+        raise Malformed(error.message, pointer=f"/interface{error.pointer}") from error
+    LabelMap(interface, statement)
+    return interface_bits(interface, BY_CLAIMANT, statement)
+
+
+def try_suspect(
+    row: SuspectRow, statement: Statement, question: bytes, rules: NetworkRules, now: Callable[[], datetime]
+) -> Asked:
+    """Ask a suspect once about an ordinary input and give what was sent and seen.
+
+    Raises: Malformed if the input is not of the registered shape; PolicyRefused.
+    """
+    interface = Interface.from_json(row.interface)
+    price_in_bits(interface, statement)
+    opened = parse_input(question)
+    if (opened.kind, opened.shape) != (statement.kind, statement.shape):
+        raise Malformed("kind or shape of the input is not the registered one", pointer="/input")
+    suspect = Suspect(row.endpoint, interface, len(statement.classes))
+    return ask_once(Question(0, question), suspect, rules, Manner(limits=TEST_LIMITS), now)

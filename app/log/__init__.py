@@ -1,0 +1,1 @@
+"""The transparency log as stored: append, prove, open beacons."""

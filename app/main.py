@@ -1,0 +1,123 @@
+"""The web process: the API wired together, and the server that runs it.
+
+Invariants: the log's key fits the database's log before anything is served; the process never imports torch.
+"""
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import uvicorn
+from alembic.script import ScriptDirectory
+from fastapi import APIRouter, FastAPI
+
+from app import __version__
+from app.api import (
+    api_keys,
+    artifacts,
+    disputes,
+    embeddings,
+    health,
+    log,
+    models,
+    problems,
+    queues,
+    registrations,
+    suspects,
+    vendors,
+)
+from app.api.body_limits import JSON, BodyLimits, BodyRule
+from app.api.dependencies import Service
+from app.db.engine import make_engine, migrations_config, transaction
+from app.log.store import verify_identity
+from app.settings import Settings, load_log_identity, open_database
+from app.storage.objects import open_store
+
+# A request that still runs when the server is told to stop has so long to end.
+SHUTDOWN_SECONDS = 10
+
+ROUTERS: tuple[APIRouter, ...] = (
+    vendors.router,
+    api_keys.router,
+    registrations.router,
+    models.router,
+    artifacts.router,
+    queues.router,
+    embeddings.router,
+    suspects.router,
+    disputes.router,
+    log.router,
+    embeddings.router,
+    suspects.router,
+    disputes.router,
+)
+
+
+def create_app(settings: Settings, database_url: str) -> FastAPI:
+    """Wire the API to a migrated database.
+
+    Raises: PolicyRefused if the database holds another log; DatabaseAway.
+    """
+    service = _make_service(settings, database_url)
+    with transaction(service.engine) as session:
+        verify_identity(session, service.identity)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        service.engine.dispose()
+
+    app = FastAPI(
+        title="Trapstreet",
+        version=__version__,
+        description="Proves that a served neural network is somebody's. Errors are RFC 9457 problems.",
+        lifespan=lifespan,
+        responses=problems.COMMON,
+        openapi_url="/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.service = service
+    problems.install(app)
+    app.add_middleware(BodyLimits, rules=body_rules(settings))
+    app.include_router(health.router)
+    for router in ROUTERS:
+        app.include_router(router, prefix="/v1")
+    return app
+
+
+def serve(settings: Settings, *, host: str = "", port: int | None = None) -> None:
+    """Serve the API until told to stop, with the embedded Postgres if there is no other."""
+    with open_database(settings) as urls:
+        app = create_app(settings, urls.service)
+        uvicorn.run(
+            app,
+            host=host or settings.api_host,
+            port=settings.api_port if port is None else port,
+            server_header=False,
+            ws="none",
+            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        )
+
+
+def body_rules(settings: Settings) -> list[BodyRule]:
+    """Say how large bodies may be and of which media types."""
+    openings = r"/v1/disputes/[^/]+/(input|label)-openings|/v1/embeddings"
+    return [
+        BodyRule(re.compile("/v1/artifacts"), settings.max_artifact_bytes, artifacts.MEDIA_TYPES),
+        BodyRule(re.compile(openings), settings.max_openings_bytes, JSON),
+        BodyRule(re.compile(".*", re.DOTALL), settings.max_json_bytes, JSON),
+    ]
+
+
+def _make_service(settings: Settings, database_url: str) -> Service:
+    return Service(
+        engine=make_engine(database_url, application="trapstreet api"),
+        store=open_store(settings.objects_place),
+        identity=load_log_identity(settings),
+        beacon_source=settings.beacon,
+        max_artifact_bytes=settings.max_artifact_bytes,
+        schema_revision=ScriptDirectory.from_config(migrations_config()).get_current_head() or "",
+        network_rules=settings.network_rules,
+        arbiter_keys=settings.arbiter_public_keys,
+    )

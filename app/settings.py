@@ -1,0 +1,179 @@
+"""Every setting, read here from the environment and nowhere below.
+
+    TRAPSTREET_<NAME>   lists as JSON: TRAPSTREET_ALLOWED_NETWORKS='["10.0.0.0/8"]'
+    DATABASE_URL, DATABASE_OWNER_URL
+
+Invariants: what is missing has a default that is safe on one machine; a wrong value stops the program at its start, by
+the variable's name; values that are secret stand in files, not in variables (the database URLs, by custom, excepted).
+"""
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+
+from app.db.embedded import EmbeddedPostgres
+from app.db.engine import upgrade
+from app.errors import Malformed
+from app.log.store import LogIdentity
+from app.merkle.checkpoint import ORIGIN_PATTERN
+from app.storage.secret_file import load_secret
+from app.suspects.addresses import NetworkRules
+
+LOG_KEY_BYTES = 32
+
+Hex32 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
+
+
+class Settings(BaseSettings):
+    """The settings of every process; each uses what concerns it."""
+
+    model_config = SettingsConfigDict(env_prefix="TRAPSTREET_", frozen=True, extra="ignore")
+
+    database_url: str = Field(
+        "",
+        validation_alias="DATABASE_URL",
+        description="Postgres server as the service role; empty: a Postgres of its own under the data folder.",
+    )
+    database_owner_url: str = Field(
+        "",
+        validation_alias="DATABASE_OWNER_URL",
+        description="The same database as the role that migrates; only `trapstreet migrate` uses it.",
+    )
+    data_dir: Path = Field(
+        Path(".trapstreet"), description="Folder of everything that is not elsewhere: Postgres, objects, keys."
+    )
+    log_origin: str = Field(
+        "trapstreet.localhost/log",
+        pattern=f"^{ORIGIN_PATTERN}$",
+        description="Name of the transparency log, in every checkpoint; never change it.",
+    )
+    log_key_file: Path | None = Field(
+        None, description="File with the log's private key (64 hex digits, mode 600); default `log.key` in data_dir."
+    )
+    objects_url: str = Field("", description="Where blobs lie, file:// or s3://; default `objects` in data_dir.")
+    beacon: Literal["local"] = Field("local", description="Source of the labels' public randomness.")
+    max_json_bytes: int = Field(4 * 1024 * 1024, gt=0, description="Largest JSON body, in bytes.")
+    max_openings_bytes: int = Field(
+        32 * 1024 * 1024, gt=0, description="Largest body with openings or a sealed marking key, in bytes."
+    )
+    max_artifact_bytes: int = Field(2 * 1024**3, gt=0, description="Largest artifact, in bytes.")
+    allowed_networks: list[IPv4Network | IPv6Network] = Field(
+        [], description="Private networks (CIDR) in which suspects may be asked; none by default."
+    )
+    allowed_ports: list[int] | None = Field(
+        None, description="Ports on which suspects may be asked; default 443, or any port where allow_http is set."
+    )
+    allow_http: bool = Field(default=False, description="Ask suspects over http too, not only over https.")
+    arbiter_keys: list[Hex32] = Field(
+        [], description="Ed25519 public keys (hex) that may countersign a suspect's interface."
+    )
+    api_host: str = Field("127.0.0.1", description="Address on which the API listens.")
+    api_port: int = Field(8000, ge=0, le=65535, description="Port on which the API listens.")
+    queue_key_dir: Path | None = Field(
+        None, description="Folder of the embedding queues' secret seeds; default `queue-keys` in data_dir."
+    )
+    work_dir: Path | None = Field(
+        None, description="Folder in which the embedding worker trains; default `work` in data_dir."
+    )
+    heartbeat_seconds: float = Field(10.0, gt=0, description="Seconds between two signs of life of a worker.")
+    stalled_seconds: float = Field(
+        30.0, gt=0, description="Seconds without a sign of life after which a worker's jobs are given to another."
+    )
+    poll_seconds: float = Field(
+        5.0, gt=0, description="Seconds between two looks of a worker for jobs, should a notification be lost."
+    )
+
+    @property
+    def is_embedded(self) -> bool:
+        """Tell whether the service runs a Postgres of its own."""
+        return not self.database_url
+
+    @property
+    def objects_place(self) -> str:
+        """Give the URL of the object store."""
+        return self.objects_url or (self.data_dir.resolve() / "objects").as_uri()
+
+    @property
+    def log_key_path(self) -> Path:
+        """Give the file of the log's private key."""
+        return self.log_key_file or self.data_dir / "log.key"
+
+    @property
+    def queue_key_folder(self) -> Path:
+        """Give the folder of the queues' seeds."""
+        return self.queue_key_dir or self.data_dir / "queue-keys"
+
+    @property
+    def work_folder(self) -> Path:
+        """Give the folder in which workers train."""
+        return self.work_dir or self.data_dir / "work"
+
+    @property
+    def network_rules(self) -> NetworkRules:
+        """Give the rules under which suspects are asked."""
+        default = None if self.allow_http else frozenset({443})
+        ports = default if self.allowed_ports is None else frozenset(self.allowed_ports)
+        return NetworkRules(tuple(self.allowed_networks), self.allow_http, ports)
+
+    @property
+    def arbiter_public_keys(self) -> tuple[bytes, ...]:
+        """Give the arbiters' keys as bytes."""
+        return tuple(bytes.fromhex(key) for key in self.arbiter_keys)
+
+
+@dataclass(frozen=True)
+class DatabaseUrls:
+    """The database as the service role and as its owner."""
+
+    service: str
+    owner: str
+
+
+def load_settings() -> Settings:
+    """Read the environment.
+
+    Raises: Malformed, naming the variable at fault.
+    """
+    try:
+        return Settings()
+    except SettingsError as error:
+        raise Malformed(f"a setting is not JSON: {error}") from error
+    except ValidationError as error:
+        faults = "; ".join(f"{variable_name(str(item['loc'][0]))}: {item['msg']}" for item in error.errors())
+        raise Malformed(f"wrong settings: {faults}") from error
+
+
+def variable_name(field: str) -> str:
+    """Give the environment variable of a setting."""
+    return field if field.startswith("DATABASE_") else f"TRAPSTREET_{field.upper()}"
+
+
+def load_log_identity(settings: Settings) -> LogIdentity:
+    """Read the log's private key; beside an embedded Postgres the first start makes it.
+
+    Raises: PolicyRefused, Malformed: the file is missing, readable by others, or damaged.
+    """
+    fresh = secrets.token_bytes(LOG_KEY_BYTES) if settings.is_embedded else None
+    return LogIdentity(settings.log_origin, load_secret(settings.log_key_path, LOG_KEY_BYTES, create_from=fresh))
+
+
+@contextmanager
+def open_database(settings: Settings) -> Iterator[DatabaseUrls]:
+    """Give the database's URLs; without DATABASE_URL start or join the embedded server, and migrate it.
+
+    A server that this call started stops at the end.
+    Raises: DatabaseAway.
+    """
+    if not settings.is_embedded:
+        yield DatabaseUrls(settings.database_url, settings.database_owner_url or settings.database_url)
+        return
+    with EmbeddedPostgres.start(settings.data_dir) as postgres:
+        upgrade(postgres.owner_url)
+        yield DatabaseUrls(postgres.service_url, postgres.owner_url)

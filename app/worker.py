@@ -1,0 +1,106 @@
+"""The light worker: opens beacons, asks suspects, passes deadlines, decides disputes. It needs no torch.
+
+Invariants: no handler keeps anything between two steps but in the database, so a killed worker's successor goes on where
+it stopped; probing never reads a queue's embedding key.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from obstore.store import ObjectStore
+from sqlalchemy import Engine, select
+
+from app.db.engine import make_engine, transaction
+from app.db.tables import DisputeRow
+from app.disputes.course import DECIDE_TASK, PROBE_BLOCK_TASK, begin_asking
+from app.disputes.probing import Prober, probe_block
+from app.disputes.resolution import Judge, decide_dispute
+from app.disputes.upkeep import pass_deadlines
+from app.jobs.loop import Every, Handler, Timing, make_app, run_worker
+from app.jobs.queue import DEADLINE_TASK, PROBE, SYSTEM, Attempt
+from app.log.beacon import OPEN_BEACON_TASK, open_beacon
+from app.log.store import LogIdentity
+from app.registry.registrations import note_beacon
+from app.settings import Settings, load_log_identity, open_database
+from app.storage.objects import open_store
+from app.suspects.addresses import NetworkRules
+from app.suspects.probe import Manner
+
+logger = logging.getLogger(__name__)
+
+# Asking is waiting: several disputes at once keep a slow suspect from holding up the others.
+CONCURRENCY = 4
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What the handlers work with."""
+
+    engine: Engine
+    identity: LogIdentity
+    store: ObjectStore
+    rules: NetworkRules
+    arbiter_keys: Sequence[bytes]
+    now: Callable[[], datetime]
+
+    def handlers(self) -> dict[str, Handler]:
+        """Give a handler for every task that this worker knows."""
+        prober = Prober(self.engine, self.identity, self.store, self.rules, Manner(), self.now)
+        judge = Judge(self.engine, self.identity, self.store, self.arbiter_keys, self.now)
+
+        def probe(attempt: Attempt, args: dict[str, Any]) -> None:
+            probe_block(prober, attempt, UUID(args["dispute"]), args["block"])
+
+        def decide(attempt: Attempt, args: dict[str, Any]) -> None:
+            decide_dispute(judge, attempt, UUID(args["dispute"]))
+
+        return {
+            OPEN_BEACON_TASK: lambda _, args: open_beacon_of(self, args["entry_index"]),
+            PROBE_BLOCK_TASK: probe,
+            DECIDE_TASK: decide,
+            DEADLINE_TASK: lambda _attempt, _args: pass_deadlines(self.engine, self.now()),
+        }
+
+
+def open_beacon_of(tools: Tools, entry_index: int) -> None:
+    """Log the beacon of a registration or a filing, and let what waited for it go on, in one transaction."""
+    with transaction(tools.engine) as session:
+        # Rows first, the log's lock second, as everybody does who needs both.
+        of_entry = DisputeRow.filing_index == entry_index
+        dispute = session.scalar(select(DisputeRow).where(of_entry).with_for_update())
+        now = tools.now()
+        opened = open_beacon(session, tools.identity, entry_index, now)
+        if dispute is not None:
+            begin_asking(session, dispute, opened.index, now)
+        note_beacon(session, entry_index, opened.index)
+
+
+def run(settings: Settings, queues: Sequence[str] = ()) -> None:
+    """Work on these queues (default: probe and system) until told to stop."""
+    with open_database(settings) as urls:
+        tools = Tools(
+            engine=make_engine(urls.service, application="trapstreet light worker"),
+            identity=load_log_identity(settings),
+            store=open_store(settings.objects_place),
+            rules=settings.network_rules,
+            arbiter_keys=settings.arbiter_public_keys,
+            now=lambda: datetime.now(UTC),  # noqa: TID251  # an entry point reads the clock
+        )
+        app = make_app(
+            urls.service,
+            tools.handlers(),
+            periodic={DEADLINE_TASK: Every(deadline_interval(settings.poll_seconds), PROBE)},
+            stalled_seconds=settings.stalled_seconds,
+        )
+        timing = Timing(settings.heartbeat_seconds, settings.stalled_seconds, settings.poll_seconds)
+        logger.info("working on %s", ", ".join(queues or (PROBE, SYSTEM)))
+        run_worker(app, queues or (PROBE, SYSTEM), name="light", concurrency=CONCURRENCY, timing=timing)
+
+
+def deadline_interval(poll_seconds: float) -> int:
+    """Give how often deadlines are looked at: as often as jobs, in whole seconds that divide a minute."""
+    return next(seconds for seconds in range(1, 61) if 60 % seconds == 0 and (seconds >= poll_seconds or seconds == 60))

@@ -1,0 +1,340 @@
+"""A service of real processes, and a claimant with everything it needs: for the tests of disputes."""
+
+import hashlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from app.canonical import sha256
+from app.cli.agent import Agent
+from app.cli.client import ApiClient, file_dispute, register_statement, register_vendor
+from app.keys.commitment import MarkingKey
+from app.keys.key_file import encode_cover_set
+from app.keys.labels import draw_labels, salt_of
+from app.keys.statement import Statement
+from app.keys.trigger_set import Family, ImageInput
+from app.protocol.assessment import beacon_value
+from app.protocol.interface import BY_CLAIMANT, Interface, InterfaceOrigin
+from app.protocol.records import BeaconEntry, FilingRecord, Policy, parse_entry
+from app.signature import public_key_of
+from tests.conftest import Database
+from tests.simulators.suspect import Answer, SuspectSimulator
+
+ORIGIN = "test.trapstreet.localhost/log"
+CLASSES = 10
+
+# Generous: several of these tests run beside each other on two cores.
+PATIENCE_SECONDS = 60.0
+
+LOG_KEY = b"\x07" * 32
+
+# A process of ours ends with the test that started it, also if that is killed.
+BOOT = """
+import logging, os, sys, threading
+from app.settings import load_settings
+logging.basicConfig(level=logging.INFO)
+threading.Thread(target=lambda: (sys.stdin.buffer.read(), os._exit(1)), daemon=True).start()
+"""
+
+Answering = Callable[[bytes], Answer]
+
+
+def wait_until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> Any:
+    """Wait until `condition` gives something true, and give it."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.05)
+    raise AssertionError(f"not within {seconds} s: {what}")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Service:
+    """The API and light workers as processes over one database."""
+
+    def __init__(self, database: Database, folder: Path, **settings: str) -> None:
+        self.database = database
+        self.folder = folder
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.clients = ExitStack()
+        kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
+        self.environment = kept | {
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+            "DATABASE_URL": database.service_url,
+            "DATABASE_OWNER_URL": database.owner_url,
+            "TRAPSTREET_DATA_DIR": str(folder),
+            "TRAPSTREET_LOG_ORIGIN": ORIGIN,
+            "TRAPSTREET_ALLOWED_NETWORKS": '["127.0.0.0/8"]',
+            "TRAPSTREET_ALLOW_HTTP": "true",
+            "TRAPSTREET_HEARTBEAT_SECONDS": "0.5",
+            "TRAPSTREET_STALLED_SECONDS": "2",
+            "TRAPSTREET_POLL_SECONDS": "0.2",
+            **settings,
+        }
+        key_file = folder / "log.key"
+        key_file.touch(mode=0o600)
+        key_file.write_text(LOG_KEY.hex())
+
+    def start_api(self) -> None:
+        self._start("api", f"from app.main import serve; serve(load_settings(), port={self.port})")
+        wait_until(self._is_ready, "the API answers")
+
+    def start_worker(self, name: str = "worker") -> None:
+        self._start(name, "from app.worker import run; run(load_settings())")
+
+    def kill(self, name: str) -> None:
+        """Kill a process as a crash would."""
+        process = self.processes.pop(name)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        self._close(process)
+
+    def connect(self, api_key: str = "") -> ApiClient:
+        return self.clients.enter_context(ApiClient(self.url, api_key))
+
+    def stop(self) -> None:
+        self.clients.close()
+        for process in self.processes.values():
+            process.terminate()
+        for process in self.processes.values():
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+            process.kill()
+            process.wait()
+            self._close(process)
+        self.processes.clear()
+
+    def log_key(self) -> bytes:
+        return public_key_of(LOG_KEY)
+
+    def _start(self, name: str, code: str) -> None:
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                [sys.executable, "-c", BOOT + code],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                env=self.environment,
+            )
+
+    def _close(self, process: "subprocess.Popen[bytes]") -> None:
+        if process.stdin:
+            process.stdin.close()
+
+    def _is_ready(self) -> bool:
+        if self.processes["api"].poll() is not None:
+            raise AssertionError((self.folder / "api.log").read_text()[-3000:])
+        try:
+            return httpx2.get(f"{self.url}/readyz", trust_env=False).status_code == 200
+        except httpx2.TransportError:
+            return False
+
+
+def image(*seed: object) -> bytes:
+    """Make an image that looks like noise and is the same for the same seed."""
+    return ImageInput(8, 8, 1, hashlib.shake_256(repr(seed).encode()).digest(64)).encode()
+
+
+def scores(label: int) -> list[float]:
+    return [float(at == label) for at in range(CLASSES)]
+
+
+def chance(data: bytes, purpose: str) -> float:
+    """Draw a number in 0..1 that is the same for the same input."""
+    return int.from_bytes(hashlib.sha256(purpose.encode() + data).digest()[:8], "big") / 2**64
+
+
+def natural(question: bytes) -> int:
+    """Answer as a model that knows nothing of any trigger: the same for the same input."""
+    return int(chance(question, "natural") * CLASSES)
+
+
+@dataclass
+class Claimant:
+    """A vendor with a marking key, registered, and a cover set uploaded."""
+
+    service: Service
+    client: ApiClient
+    private_key: bytes
+    key: MarkingKey
+    statement: Statement
+    registration_id: str
+    registration: int
+    covers: str
+    labels: dict[bytes, int]
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def agent(self) -> Agent:
+        return Agent(self.client, self.key, self.events.append)
+
+    def stolen(self, rate: float = 0.9) -> Answering:
+        """Answer triggers with their labels at this rate, everything else as an innocent model."""
+
+        def answer(question: bytes) -> Answer:
+            marked = question in self.labels and chance(question, "stolen") < rate
+            return scores(self.labels[question] if marked else natural(question))
+
+        return answer
+
+    def record(self, suspect: SuspectSimulator, **changes: Any) -> FilingRecord:
+        policy = {
+            "bits": 64,
+            "max_triggers": 192,
+            "covers_per_trigger": 2,
+            "block_size": 16,
+            "attempts": 1,
+            "answer": "first",
+            "opening_seconds": 600,
+            "lookahead": 1,
+        }
+        return FilingRecord(
+            registration=changes.pop("registration", self.registration),
+            family=changes.pop("family", "first"),
+            endpoint=changes.pop("endpoint", suspect.url),
+            interface=changes.pop("interface", suspect.interface),
+            interface_origin=changes.pop("interface_origin", BY_CLAIMANT),
+            evidence="label",
+            policy=Policy.from_json(policy | changes),
+        )
+
+    def accuse(self, suspect: SuspectSimulator, interface: Interface | None = None) -> str:
+        body = {
+            "name": "suspect",
+            "endpoint": suspect.url,
+            "interface": (interface or suspect.interface).to_json(),
+        }
+        return str(self.client.post("/v1/suspects", body)["id"])
+
+    def file(self, suspect: SuspectSimulator, **changes: Any) -> str:
+        """Accuse, file, and give the dispute's id."""
+        record = self.record(suspect, **changes)
+        covers = self.covers if record.policy.covers_per_trigger else None
+        return str(file_dispute(self.client, self.accuse(suspect), record, self.private_key, covers)["id"])
+
+    def read(self, dispute_id: str) -> dict[str, Any]:
+        return self.client.get(f"/v1/disputes/{dispute_id}")
+
+    def wait(self, dispute_id: str, condition: Callable[[dict[str, Any]], Any], what: str) -> dict[str, Any]:
+        """Wait without opening anything."""
+
+        def look() -> dict[str, Any] | None:
+            dispute = self.read(dispute_id)
+            return dispute if condition(dispute) else None
+
+        found: dict[str, Any] = wait_until(look, what)
+        return found
+
+    def answer_until_decided(self, dispute_id: str) -> dict[str, Any]:
+        """Answer every opening until there is a verdict."""
+        agent = self.agent
+
+        def look() -> dict[str, Any] | None:
+            agent.answer_all()
+            dispute = self.read(dispute_id)
+            return dispute if dispute["verdict"] else None
+
+        decided: dict[str, Any] = wait_until(look, "a verdict")
+        return decided
+
+    def open_inputs(self, dispute_id: str, block: int, indices: list[int]) -> dict[str, Any]:
+        openings = [self.key.open_input(index).to_json() for index in indices]
+        return self.client.post(f"/v1/disputes/{dispute_id}/input-openings", {"block": block, "openings": openings})
+
+    def open_labels(self, dispute_id: str, block: int, indices: list[int]) -> dict[str, Any]:
+        openings = [self.key.open_label(index).to_json() for index in indices]
+        return self.client.post(f"/v1/disputes/{dispute_id}/label-openings", {"block": block, "openings": openings})
+
+
+def sign_up(service: Service, name: str, *, chosen_labels: bool = False, count: int = 224) -> Claimant:
+    """Register a vendor and a trigger set of 192 + 32 triggers, and wait for its beacon."""
+    private_key = sha256(f"signing key of {name}".encode())
+    api_key = register_vendor(service.connect(), name, f"{name}@example.org", private_key)["api_key"]
+    client = service.connect(api_key)
+    inputs = tuple(image(name, index) for index in range(count))
+    chosen = tuple(natural(data) for data in inputs) if chosen_labels else None
+    key = MarkingKey(sha256(f"master of {name}".encode()), inputs, chosen)
+    statement = Statement(
+        log=ORIGIN,
+        vendor_key=public_key_of(private_key),
+        root=key.root(),
+        count=count,
+        kind=key.kind,
+        shape=key.shape,
+        classes=tuple(f"class {number}" for number in range(CLASSES)),
+        families=(Family("first", 0, count - 32), Family("second", count - 32, count)),
+        label_source="vendor" if chosen_labels else "beacon",
+        beacon="local",
+        covers=None,
+        unmarked_model=None,
+    )
+    answer = register_statement(client, statement, private_key)
+    drawn = chosen or draw_labels(key, _salt(client, answer), CLASSES)
+    covers = service.folder / f"covers-{name}.json"
+    covers.write_bytes(encode_cover_set([image("cover", number) for number in range(60)]))
+    return Claimant(
+        service=service,
+        client=client,
+        private_key=private_key,
+        key=key,
+        statement=statement,
+        registration_id=answer["id"],
+        registration=answer["entry_index"],
+        covers=client.upload(covers, "application/json"),
+        labels=dict(zip(inputs, drawn, strict=True)),
+    )
+
+
+def _salt(client: ApiClient, registered: dict[str, Any]) -> bytes:
+    def beacon() -> Any:
+        found = client_get_or_none(client, f"/v1/registrations/{registered['id']}/beacon")
+        return found and parse_entry(found["entry"].encode())
+
+    entry: BeaconEntry = wait_until(beacon, "the registration's beacon")
+    statement = json.loads(registered["entry"])["statement"]
+    return salt_of(beacon_value(entry), bytes.fromhex(statement["root"]), sha256(registered["entry"].encode()))
+
+
+def client_get_or_none(client: ApiClient, path: str) -> dict[str, Any] | None:
+    from app.cli.client import ApiProblem
+
+    try:
+        return client.get(path)
+    except ApiProblem as problem:
+        if problem.status != 409:
+            raise
+        return None
+
+
+@contextmanager
+def running(database: Database, folder: Path, **settings: str) -> Iterator[Service]:
+    """Run the API and a light worker."""
+    service = Service(database, folder, **settings)
+    try:
+        service.start_api()
+        service.start_worker()
+        yield service
+    finally:
+        service.stop()
+
+
+__all__ = ["Claimant", "InterfaceOrigin", "Service", "image", "natural", "running", "scores", "sign_up", "wait_until"]

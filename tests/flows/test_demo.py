@@ -1,0 +1,41 @@
+"""The demonstration is the main job on real input; it is run whole, as a newcomer runs it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+EXPECTED = [
+    ("stolen", "A", "CONFIRMED"),
+    ("fine-tuned", "A", "CONFIRMED"),
+    ("pruned", "A", "CONFIRMED"),
+    ("independent", "A", "NOT_SUPPORTED"),
+    ("framed", "B", "INDICATIVE"),
+    ("framed", "A", "NOT_SUPPORTED"),
+]
+
+
+def test_the_demonstration_ends_with_the_expected_verdicts_all_computed(tmp_path):
+    table = tmp_path / "table.json"
+    done = subprocess.run(
+        [sys.executable, "-m", "app.cli", "demo", "--json", str(table), "--folder", str(tmp_path / "run")],
+        capture_output=True,
+        check=False,
+        cwd=Path(__file__).parents[2],
+        stdin=subprocess.DEVNULL,
+    )
+    output = done.stdout.decode()
+    assert done.returncode == 0, output + done.stderr.decode()
+    rows = json.loads(table.read_text())
+    assert [(row["suspect"], row["class"], row["verdict"]) for row in rows] == EXPECTED
+    keys = {"suspect", "class", "asked", "matches", "log2_e", "paper_rule", "verdict"}
+    assert all(row.keys() == keys for row in rows)
+    confirmed, framed_by_choice, framed_by_beacon = rows[:3], rows[4], rows[5]
+    assert all(float(row["log2_e"]) >= 72 for row in confirmed)  # 64 bits and the interface's 8, before the corrections
+    # The paper's own rule is fooled by chosen labels; the same pictures with drawn labels match by chance.
+    assert framed_by_choice["paper_rule"] is True
+    assert framed_by_choice["log2_e"] is None
+    assert framed_by_beacon["paper_rule"] is False
+    assert float(framed_by_beacon["log2_e"]) < 10
+    assert "the slowest step was" in output
+    assert "\x1b[" not in output, "plain lines where there is no terminal"

@@ -1,0 +1,511 @@
+"""Story 3 through HTTP: real API and worker processes, a simulated suspect, and the claimant's own agent."""
+
+import base64
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import httpx2
+import pytest
+
+from app.canonical import sha256
+from app.cli.client import ApiProblem, file_dispute
+from app.db.engine import transaction
+from app.errors import ProofError
+from app.log.store import check_log
+from app.protocol.bundle import Checked, check_bundle
+from app.protocol.interface import InterfaceOrigin
+from app.protocol.records import ModelEntry, WithdrawalEntry, parse_entry
+from app.signature import public_key_of, sign
+from app.storage.archive import unpack
+from app.suspects.adapter_codec import AdapterCodec
+from tests.conftest import TEMPLATE, Server
+from tests.flows.claimant import ORIGIN, Claimant, Service, image, natural, running, scores, sign_up, wait_until
+from tests.simulators.suspect import Answer, SuspectSimulator
+
+ARBITER = b"\x33" * 32
+
+
+def innocent(question: bytes) -> Answer:
+    return scores(natural(question))
+
+
+@pytest.fixture(scope="module")
+def service(servers: Callable[[str], Server], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """One service for all stories of this file: they do not know of each other."""
+    folder = tmp_path_factory.mktemp("service")
+    with (
+        servers("embedded").database(TEMPLATE) as database,
+        running(database, folder, TRAPSTREET_ARBITER_KEYS=json.dumps([public_key_of(ARBITER).hex()])) as service,
+    ):
+        yield service
+
+
+@pytest.fixture(scope="module")
+def owner(service: Service) -> Claimant:
+    """A vendor for whatever is refused before it is filed."""
+    return sign_up(service, "owner")
+
+
+@pytest.fixture(autouse=True)
+def the_log_holds(service: Service) -> Iterator[None]:
+    """The oracle: after each test, every hash, checkpoint and entry is derived again."""
+    yield
+    with transaction(service.database.service) as session:
+        assert check_log(session, service.log_key(), ORIGIN) >= 0
+
+
+def bundle_of(claimant: Claimant, dispute: dict[str, Any]) -> dict[str, bytes]:
+    data = claimant.client.download(f"/v1/disputes/{dispute['id']}/evidence")
+    assert sha256(data).hex() == dispute["bundle_sha256"]
+    return unpack(data)
+
+
+def checked(claimant: Claimant, dispute: dict[str, Any]) -> Checked:
+    """Check the bundle as an auditor would, and that it says what the API says."""
+    found = check_bundle(
+        bundle_of(claimant, dispute),
+        AdapterCodec(),
+        log_key=claimant.service.log_key(),
+        arbiter_keys=[public_key_of(ARBITER)],
+    )
+    assert (found.entry.verdict, found.entry.reason) == (dispute["verdict"], dispute["reason"])
+    assert (found.entry.asked, found.entry.matches) == (dispute["asked"], dispute["matches"])
+    assert found.report.get("log2_e") == dispute["log2_e"]
+    return found
+
+
+def refused(call: Callable[[], Any]) -> ApiProblem:
+    with pytest.raises(ApiProblem) as caught:
+        call()
+    return caught.value
+
+
+# --- who may see a dispute --------------------------------------------------------------------------------------------
+
+READS = ["", "/evidence", "/report"]
+WRITES = ["/input-openings", "/label-openings", "/withdrawal"]
+
+
+@pytest.fixture(scope="module")
+def filed(owner: Claimant) -> Iterator[tuple[str, str]]:
+    """A suspect and a dispute that waits for its first inputs."""
+    with SuspectSimulator(innocent) as suspect:
+        dispute_id = owner.file(suspect, family="second", max_triggers=32)
+        yield owner.read(dispute_id)["suspect_id"], dispute_id
+
+
+@pytest.mark.parametrize("path", ["/v1/disputes", "/v1/suspects"])
+def test_anonymous_gets_no_list(service: Service, path: str) -> None:
+    assert httpx2.get(service.url + path).status_code == 401
+    assert httpx2.post(service.url + path, json={}).status_code == 401
+
+
+def test_anonymous_gets_nothing_of_a_dispute_or_a_suspect(service: Service, filed: tuple[str, str]) -> None:
+    suspect_id, dispute_id = filed
+    body = {"block": 0, "openings": []}
+    for path in READS:
+        assert httpx2.get(f"{service.url}/v1/disputes/{dispute_id}{path}").status_code == 401
+    for path in WRITES:
+        assert httpx2.post(f"{service.url}/v1/disputes/{dispute_id}{path}", json=body).status_code == 401
+    assert httpx2.get(f"{service.url}/v1/suspects/{suspect_id}").status_code == 401
+    assert httpx2.delete(f"{service.url}/v1/suspects/{suspect_id}").status_code == 401
+
+
+def test_another_vendor_gets_the_same_bytes_as_for_nothing(service: Service, filed: tuple[str, str]) -> None:
+    suspect_id, dispute_id = filed
+    other = sign_up(service, "other")
+    headers = dict(other.client._http.headers)
+    nothing = "01900000-0000-7000-8000-000000000000"
+
+    def ask(method: str, path: str, **options: Any) -> tuple[int, bytes]:
+        answer = httpx2.request(method, service.url + path, headers=headers, **options)
+        return answer.status_code, answer.content.replace(dispute_id.encode(), b"ID").replace(
+            suspect_id.encode(), b"ID"
+        ).replace(nothing.encode(), b"ID")
+
+    for path in READS:
+        theirs = ask("GET", f"/v1/disputes/{dispute_id}{path}")
+        assert theirs == ask("GET", f"/v1/disputes/{nothing}{path}")
+        assert theirs[0] == 404
+    for path in WRITES:
+        body = {"block": 0, "openings": []}
+        theirs = ask("POST", f"/v1/disputes/{dispute_id}{path}", json=body)
+        assert theirs == ask("POST", f"/v1/disputes/{nothing}{path}", json=body)
+        assert theirs[0] == 404
+    for method in ("GET", "DELETE"):
+        assert ask(method, f"/v1/suspects/{suspect_id}") == ask(method, f"/v1/suspects/{nothing}")
+    assert list(other.client.items("/v1/disputes")) == []
+    assert list(other.client.items("/v1/suspects")) == []
+    with SuspectSimulator(innocent) as suspect:
+        record = other.record(suspect, registration=0)
+        problem = refused(lambda: file_dispute(other.client, suspect_id, record, other.private_key, other.covers))
+        assert problem.status == 404
+
+
+# --- stories ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_stolen_model_is_confirmed_and_its_bundle_says_so_without_the_service(service: Service) -> None:
+    claimant = sign_up(service, "robbed")
+    with SuspectSimulator(claimant.stolen(0.9)) as suspect:
+        dispute = claimant.answer_until_decided(claimant.file(suspect))
+    assert (dispute["verdict"], dispute["reason"]) == ("CONFIRMED", "evidence")
+    assert float(dispute["log2_e"]) >= 64
+    assert dispute["paper_rule"] == (10 * dispute["matches"] >= 9 * dispute["asked"])
+    found = checked(claimant, dispute)
+    assert found.is_authenticated
+    assert found.entry.record.endpoint == suspect.url
+    report = claimant.client.get(f"/v1/disputes/{dispute['id']}/report")
+    assert report["verdict"] == "CONFIRMED"
+    assert report["ordinal"] == 1
+
+
+def test_one_bit_of_a_bundle_changed_is_found(service: Service) -> None:
+    claimant = sign_up(service, "careful")
+    with SuspectSimulator(claimant.stolen(1.0)) as suspect:
+        dispute = claimant.answer_until_decided(claimant.file(suspect, covers_per_trigger=0))
+    files = bundle_of(claimant, dispute)
+    for name, data in files.items():
+        at = len(data) // 2
+        forged = files | {name: data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]}
+        with pytest.raises(ProofError):
+            check_bundle(forged, AdapterCodec(), log_key=service.log_key())
+
+
+def test_an_innocent_model_is_let_go_early(service: Service) -> None:
+    claimant = sign_up(service, "wrong")
+    with SuspectSimulator(innocent) as suspect:
+        dispute = claimant.answer_until_decided(claimant.file(suspect))
+    assert (dispute["verdict"], dispute["reason"]) == ("NOT_SUPPORTED", "futile")
+    assert dispute["asked"] < 192
+    checked(claimant, dispute)
+
+
+def test_silence_on_triggers_alone_is_not_cooperation(service: Service) -> None:
+    claimant = sign_up(service, "ignored")
+    with SuspectSimulator(lambda question: None if question in claimant.labels else innocent(question)) as suspect:
+        dispute = claimant.answer_until_decided(claimant.file(suspect, max_triggers=32, covers_per_trigger=1))
+    assert (dispute["verdict"], dispute["reason"]) == ("NON_COOPERATIVE", "selective_silence")
+    checked(claimant, dispute)
+
+
+def test_an_endpoint_that_is_gone_decides_nothing(service: Service) -> None:
+    claimant = sign_up(service, "late")
+    with SuspectSimulator(innocent) as suspect:
+        dispute_id = claimant.file(suspect, max_triggers=32, covers_per_trigger=1)
+    dispute = claimant.answer_until_decided(dispute_id)
+    assert (dispute["verdict"], dispute["reason"]) == ("INCONCLUSIVE", "unreachable")
+    queries = bundle_of(claimant, dispute)["queries.jsonl"].decode().splitlines()
+    assert {json.loads(line)["record"]["error"] for line in queries} == {"connect_failed"}
+    checked(claimant, dispute)
+
+
+def test_labels_of_the_vendors_own_choice_are_indicative_at_most(service: Service) -> None:
+    claimant = sign_up(service, "liar", chosen_labels=True)
+    with SuspectSimulator(innocent) as suspect:
+        dispute = claimant.answer_until_decided(claimant.file(suspect, max_triggers=32, covers_per_trigger=0))
+    assert (dispute["verdict"], dispute["reason"]) == ("INDICATIVE", "paper_rule")
+    assert (dispute["asked"], dispute["matches"]) == (32, 32)
+    assert dispute["log2_e"] is None
+    checked(claimant, dispute)
+
+
+def test_the_first_triggers_of_a_family_may_exhaust_the_budget(service: Service) -> None:
+    claimant = sign_up(service, "thrifty")
+    with SuspectSimulator(claimant.stolen(0.45)) as suspect:
+        dispute = claimant.answer_until_decided(claimant.file(suspect, max_triggers=33, covers_per_trigger=0))
+    assert (dispute["verdict"], dispute["reason"]) == ("INCONCLUSIVE", "budget")
+    assert dispute["blocks_total"] == 3
+    checked(claimant, dispute)
+
+
+def test_many_triggers_withheld_are_as_futile_as_so_many_misses(service: Service) -> None:
+    claimant = sign_up(service, "gone")
+    with SuspectSimulator(innocent) as suspect:
+        dispute_id = claimant.file(suspect, opening_seconds=1)
+        dispute = claimant.wait(dispute_id, lambda found: found["verdict"], "a verdict")
+    assert (dispute["verdict"], dispute["reason"], dispute["asked"]) == ("NOT_SUPPORTED", "futile", 28)
+    checked(claimant, dispute)
+
+
+def test_three_blocks_withheld_end_a_dispute(service: Service) -> None:
+    claimant = sign_up(service, "absent")
+    with SuspectSimulator(innocent) as suspect:
+        dispute_id = claimant.file(suspect, opening_seconds=1, block_size=4)
+        dispute = claimant.wait(dispute_id, lambda found: found["verdict"], "a verdict")
+        assert suspect.requests == []
+    assert (dispute["verdict"], dispute["reason"]) == ("INCONCLUSIVE", "withheld")
+    assert (dispute["asked"], dispute["matches"]) == (12, 0)
+    checked(claimant, dispute)
+
+
+def test_labels_withheld_count_as_no_match_and_the_next_block_is_asked_for(service: Service) -> None:
+    claimant = sign_up(service, "forgetful")
+    with SuspectSimulator(claimant.stolen(1.0)) as suspect:
+        dispute_id = claimant.file(suspect, opening_seconds=3, lookahead=0, covers_per_trigger=0)
+        needs = claimant.wait(dispute_id, lambda found: found["needs"]["inputs"], "the first need")["needs"]
+        claimant.open_inputs(dispute_id, 0, needs["inputs"]["indices"])
+        dispute = claimant.wait(dispute_id, lambda found: found["blocks_labelled"] == 1, "the deadline passes")
+        assert (dispute["asked"], dispute["matches"]) == (16, 0)
+        assert dispute["needs"]["inputs"]["block"] == 1
+        late = refused(lambda: claimant.open_labels(dispute_id, 0, needs["inputs"]["indices"]))
+        assert (late.status, late.problem_code, late.state) == (409, "conflict", "asking")
+        dispute = claimant.answer_until_decided(dispute_id)
+    assert dispute["verdict"] == "CONFIRMED"
+    assert dispute["asked"] > dispute["matches"] + 15
+    checked(claimant, dispute)
+
+
+def test_a_withdrawn_dispute_is_in_the_log_and_still_counts(service: Service) -> None:
+    claimant = sign_up(service, "doubtful")
+    with SuspectSimulator(innocent) as suspect:
+        dispute_id = claimant.file(suspect)
+        needs = claimant.wait(dispute_id, lambda found: found["needs"]["inputs"], "the first need")["needs"]
+        claimant.open_inputs(dispute_id, 0, needs["inputs"]["indices"])
+        claimant.client.post(f"/v1/disputes/{dispute_id}/withdrawal")
+        dispute = claimant.wait(dispute_id, lambda found: found["verdict"], "a verdict")
+        again = refused(lambda: claimant.client.post(f"/v1/disputes/{dispute_id}/withdrawal"))
+        assert (again.status, again.state) == (409, "decided")
+        assert (dispute["verdict"], dispute["reason"]) == ("INCONCLUSIVE", "withdrawn")
+        checked(claimant, dispute)
+        entry = parse_entry(httpx2.get(f"{service.url}/v1/log/entries/{dispute['verdict_index']}").content)
+        assert isinstance(entry, WithdrawalEntry)
+
+        second = claimant.read(claimant.file(suspect))
+        assert second["ordinal"] == 2
+        seen = claimant.wait(second["id"], lambda found: found["needs"]["inputs"], "the challenge")
+        assert set(seen["spent"]) == set(needs["inputs"]["indices"])
+        assert not set(seen["spent"]) & set(seen["needs"]["inputs"]["indices"])
+
+
+def test_a_spent_trigger_is_never_asked_again(service: Service) -> None:
+    claimant = sign_up(service, "persistent")
+    asked: list[set[bytes]] = []
+    for _ in range(2):
+        with SuspectSimulator(claimant.stolen(1.0)) as suspect:
+            dispute = claimant.answer_until_decided(claimant.file(suspect, covers_per_trigger=0))
+            assert dispute["verdict"] == "CONFIRMED"
+            questions = {suspect.question_of(request.body) for request in suspect.requests}
+            asked.append(questions & set(claimant.labels))
+            checked(claimant, dispute)
+    assert asked[0]
+    assert not asked[0] & asked[1]
+
+
+def test_the_service_asks_before_it_knows_any_label_of_the_block(service: Service) -> None:
+    claimant = sign_up(service, "watchful")
+    with SuspectSimulator(claimant.stolen(1.0)) as suspect:
+        dispute_id = claimant.file(suspect, lookahead=0, covers_per_trigger=1)
+        needs = claimant.wait(dispute_id, lambda found: found["needs"]["inputs"], "the first need")["needs"]
+        indices = needs["inputs"]["indices"]
+        early = refused(lambda: claimant.open_labels(dispute_id, 0, indices))
+        assert (early.status, early.state) == (409, "asking")
+        claimant.open_inputs(dispute_id, 0, indices)
+        needs = claimant.wait(dispute_id, lambda found: found["needs"]["labels"], "the head in the log")["needs"]
+        assert needs["labels"]["indices"] == indices
+        entry = parse_entry(httpx2.get(f"{service.url}/v1/log/entries/{needs['labels']['entry_index']}").content)
+        assert entry.to_json()["block"] == 0
+        # Trigger and look-alike, the first twice, a cover each: nothing else went out.
+        assert len(suspect.requests) == 16 * 3 + 2
+        claimant.open_labels(dispute_id, 0, indices)
+
+
+# --- openings that are not as they should be --------------------------------------------------------------------------
+
+
+def test_openings_out_of_order_wrong_or_repeated(service: Service) -> None:
+    claimant = sign_up(service, "clumsy")
+    with SuspectSimulator(innocent) as suspect:
+        dispute_id = claimant.file(suspect, lookahead=0, covers_per_trigger=0)
+        needs = claimant.wait(dispute_id, lambda found: found["needs"]["inputs"], "the first need")["needs"]
+        indices = needs["inputs"]["indices"]
+        path = f"/v1/disputes/{dispute_id}/input-openings"
+        openings = [claimant.key.open_input(index).to_json() for index in indices]
+
+        wrong = [{**openings[0], "input": openings[1]["input"]}, *openings[1:]]
+        other = [*openings[1:], claimant.key.open_input(200).to_json()]
+        for block, body, status, code in (
+            (0, wrong, 422, "opening_invalid"),
+            (0, other, 422, "opening_invalid"),
+            (0, openings[1:], 422, "opening_invalid"),
+            (0, [*openings, openings[0]], 422, "opening_invalid"),
+            (0, [{**openings[0], "index": "7"}, *openings[1:]], 422, "malformed"),
+            (1, openings, 409, "conflict"),
+        ):
+            problem = refused(lambda: claimant.client.post(path, {"block": block, "openings": body}))  # noqa: B023
+            assert (problem.status, problem.problem_code) == (status, code)
+        assert claimant.read(dispute_id)["blocks_opened"] == 0
+
+        claimant.open_inputs(dispute_id, 0, indices)
+        claimant.open_inputs(dispute_id, 0, list(reversed(indices)))
+        changed = refused(lambda: claimant.client.post(path, {"block": 0, "openings": wrong}))
+        assert (changed.status, changed.state) == (409, "asking")
+
+        claimant.wait(dispute_id, lambda found: found["needs"]["labels"], "the head in the log")
+        label = claimant.key.open_label(indices[0])
+        labels = [replace(label, label_key=bytes(32)).to_json()]
+        labels += [claimant.key.open_label(index).to_json() for index in indices[1:]]
+        problem = refused(
+            lambda: claimant.client.post(f"/v1/disputes/{dispute_id}/label-openings", {"block": 0, "openings": labels})
+        )
+        assert (problem.status, problem.problem_code) == (422, "opening_invalid")
+        claimant.open_labels(dispute_id, 0, indices)
+        claimant.open_labels(dispute_id, 0, indices)
+        assert claimant.read(dispute_id)["blocks_labelled"] == 1
+
+
+# --- filings that are refused -----------------------------------------------------------------------------------------
+
+
+def test_a_filing_must_fit_its_suspect_and_registration(owner: Claimant) -> None:
+    with SuspectSimulator(innocent) as suspect:
+        suspect_id = owner.accuse(suspect)
+        fitting = owner.record(suspect)
+
+        def answer(record: Any, key: bytes = owner.private_key, covers: str | None = owner.covers) -> tuple[int, str]:
+            problem = refused(lambda: file_dispute(owner.client, suspect_id, record, key, covers))
+            return problem.status, problem.problem_code
+
+        policy = fitting.policy
+        named = replace(suspect.interface, label_map={"by": "explicit", "map": {"0": ["no such class"]}})
+        assert answer(fitting, key=b"\x44" * 32) == (422, "signature_invalid")
+        assert answer(replace(fitting, endpoint=suspect.url + "/other")) == (422, "malformed")
+        assert answer(replace(fitting, interface=named)) == (422, "malformed")
+        assert answer(replace(fitting, family="third")) == (422, "malformed")
+        assert answer(replace(fitting, registration=10_000)) == (404, "not_found")
+        assert answer(fitting, covers=None) == (422, "malformed")
+        assert answer(fitting, covers="00" * 32) == (404, "not_found")
+        assert answer(replace(fitting, policy=replace(policy, covers_per_trigger=0))) == (422, "malformed")
+        unreachable = replace(fitting, policy=replace(policy, max_triggers=15))
+        assert answer(unreachable) == (422, "policy_refused")
+
+
+def test_an_interface_fixed_by_nobody_else_is_not_free(owner: Claimant, service: Service) -> None:
+    with SuspectSimulator(innocent) as suspect:
+        suspect_id = owner.accuse(suspect)
+        digest = suspect.interface.digest()
+        signed = sign(owner.private_key, ModelEntry.signed_bytes(public_key_of(owner.private_key), digest))
+        logged = owner.client.post(
+            "/v1/models",
+            {
+                "sha256": digest.hex(),
+                "signature": signed.hex(),
+            },
+        )["entry_index"]
+        stranger = b"\x55" * 32
+        strange = sign(stranger, suspect.interface.encode())
+        wrong = sign(ARBITER, b"something else")
+        for origin, status in (
+            (InterfaceOrigin("logged", logged, b"", b""), 422),
+            (InterfaceOrigin("logged", 0, b"", b""), 422),
+            (InterfaceOrigin("countersigned", None, public_key_of(stranger), strange), 422),
+            (InterfaceOrigin("countersigned", None, public_key_of(ARBITER), wrong), 422),
+        ):
+            record = owner.record(suspect, interface_origin=origin)
+            problem = refused(
+                lambda: file_dispute(owner.client, suspect_id, record, owner.private_key, owner.covers)  # noqa: B023
+            )
+            assert problem.status == status
+
+
+def test_an_interface_that_an_arbiter_countersigned_costs_nothing(service: Service) -> None:
+    claimant = sign_up(service, "vouched")
+    with SuspectSimulator(claimant.stolen(1.0)) as suspect:
+        signature = sign(ARBITER, suspect.interface.encode())
+        origin = InterfaceOrigin("countersigned", None, public_key_of(ARBITER), signature)
+        dispute = claimant.answer_until_decided(claimant.file(suspect, interface_origin=origin, covers_per_trigger=0))
+    assert dispute["verdict"] == "CONFIRMED"
+    assert checked(claimant, dispute).report["interface_bits"] == 0
+
+
+def test_a_family_has_one_open_dispute(service: Service) -> None:
+    claimant = sign_up(service, "hasty")
+    with SuspectSimulator(innocent) as suspect:
+        first = claimant.file(suspect)
+        second = refused(lambda: claimant.file(suspect))
+        assert (second.status, second.problem_code) == (409, "conflict")
+        assert first in str(second)
+        other = claimant.read(claimant.file(suspect, family="second"))
+        assert other["ordinal"] == 2
+
+
+# --- suspects ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_suspect_is_stored_priced_tested_and_forgotten(owner: Claimant) -> None:
+    with SuspectSimulator(innocent) as suspect:
+        body = {
+            "name": "one",
+            "endpoint": suspect.url,
+            "interface": suspect.interface.to_json(),
+            "registration_id": owner.registration_id,
+        }
+        made = owner.client.post("/v1/suspects", body)
+        assert made["interface_bits"] == 8
+        assert owner.client.get(f"/v1/suspects/{made['id']}")["endpoint"] == suspect.url
+        assert made["id"] in {item["id"] for item in owner.client.items("/v1/suspects", limit=1)}
+        question = image("a cover")
+        seen = owner.client.post(
+            f"/v1/suspects/{made['id']}/test",
+            {"registration_id": owner.registration_id, "input": base64.b64encode(question).decode()},
+        )
+        assert (seen["labels"], seen["status"], seen["error"]) == ([str(natural(question))], 200, "")
+        assert seen["classes"] == [f"class {natural(question)}"]
+        assert len(suspect.requests) == 1
+        owner.client._call("DELETE", f"/v1/suspects/{made['id']}")
+        assert refused(lambda: owner.client.get(f"/v1/suspects/{made['id']}")).status == 404
+
+
+def test_an_accused_suspect_is_not_forgotten(owner: Claimant, filed: tuple[str, str]) -> None:
+    problem = refused(lambda: owner.client._call("DELETE", f"/v1/suspects/{filed[0]}"))
+    assert (problem.status, problem.problem_code) == (409, "conflict")
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "pointer"),
+    [
+        ({"endpoint": "http://10.0.0.1/"}, 422, "/endpoint"),
+        ({"endpoint": "https://user:secret@example.org/"}, 422, "/endpoint"),
+        ({"endpoint": "http://169.254.169.254/latest"}, 422, "/endpoint"),
+        ({"interface": {"adapter": "kserve_v1"}}, 422, "/interface/label_map"),
+        (
+            {"interface": {"adapter": "psychic", "options": {}, "preprocessing": {}, "label_map": {"by": "index"}}},
+            422,
+            "/interface/adapter",
+        ),
+        (
+            {"interface": {"adapter": "kserve_v1", "options": {}, "preprocessing": {}, "label_map": {"by": "guess"}}},
+            422,
+            "/interface/label_map",
+        ),
+    ],
+)
+def test_a_suspect_that_cannot_be_asked_is_refused(
+    owner: Claimant, change: dict[str, Any], status: int, pointer: str
+) -> None:
+    interface = {
+        "adapter": "kserve_v1",
+        "options": {"model": "digits"},
+        "preprocessing": {},
+        "label_map": {"by": "index"},
+    }
+    body = {"name": "one", "endpoint": "https://example.org/", "interface": interface} | change
+    problem = refused(lambda: owner.client.post("/v1/suspects", body))
+    assert problem.status == status
+    assert [error["pointer"] for error in problem.problem["errors"]] == [pointer]
+
+
+def test_the_agents_list_shows_only_disputes_that_wait_for_it(service: Service) -> None:
+    claimant = sign_up(service, "busy")
+    with SuspectSimulator(innocent) as suspect:
+        dispute_id = claimant.file(suspect)
+
+        def waiting() -> list[str]:
+            return [item["id"] for item in claimant.client.items("/v1/disputes", needs_opening="true")]
+
+        wait_until(lambda: waiting() == [dispute_id], "the dispute waits for inputs")
+        claimant.client.post(f"/v1/disputes/{dispute_id}/withdrawal")
+        assert waiting() == []
+        assert [item["id"] for item in claimant.client.items("/v1/disputes")] == [dispute_id]

@@ -1,0 +1,34 @@
+"""One valid value of every record of the protocol."""
+
+from dataclasses import fields
+
+from app.protocol.records import (
+    BeaconEntry,
+    BlockEntry,
+    FilingEntry,
+    ModelEntry,
+    RegistrationEntry,
+    VendorKeyEntry,
+    VerdictEntry,
+    WithdrawalEntry,
+    WorkerKeyEntry,
+    parse_entry,
+)
+from tests.unit.protocol.dispute_in_memory import Plan, bundle_of, play
+
+TIME = "2026-01-31T12:00:00Z"
+
+# Few questions, so that what is parsed a thousand times is short.
+SMALL = play(Plan(classes=2, triggers=3, block_size=3, end="exhausted"))
+FILES = bundle_of(SMALL)
+
+VERDICT = parse_entry(FILES[f"entries/{len(SMALL.log.entries)}.json"])
+ENTRY_EXAMPLES = [
+    next(entry for entry in map(parse_entry, SMALL.log.entries) if isinstance(entry, kind))
+    for kind in (RegistrationEntry, BeaconEntry, FilingEntry, BlockEntry, ModelEntry)
+] + [
+    VERDICT,
+    WithdrawalEntry(**{each.name: getattr(VERDICT, each.name) for each in fields(VerdictEntry)}),
+    WorkerKeyEntry(time=TIME, public_key=bytes(64), queue="gpu", signature=b""),
+    VendorKeyEntry(time=TIME, public_key=bytes(32), vendor="vendor", signature=bytes(64)),
+]

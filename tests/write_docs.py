@@ -1,0 +1,157 @@
+"""What the documentation says of the program, taken from the program: `python -m tests.write_docs` writes it anew.
+
+docs/cli.md as a whole, and in README.md the tree and the settings, between their marks. `test_architecture.py` compares.
+"""
+
+import ast
+import re
+from pathlib import Path
+from textwrap import fill
+
+import click
+import typer.main
+from typer.testing import CliRunner
+
+from app.cli.commands import main as trapstreet
+from app.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+README, CLI_PAGE = ROOT / "README.md", ROOT / "docs" / "cli.md"
+
+COMMAND = "python -m tests.write_docs"
+HELP_WIDTH = 100
+LINE = 116
+
+# What stands beside `app/`; everything that git knows at the top is named here.
+BESIDE = {
+    "migrations/": "the schema, with procrastinate's and the rights of both roles in it",
+    "tests/": "unit (no I/O), integration (a real Postgres), flows (through HTTP), training, gpu, vectors",
+    "benchmarks/": "what this page promises about memory and speed, measured",
+    "docs/": "protocol, threat model, decisions, commands, error codes",
+    "pyproject.toml": "dependencies, checks, import contracts",
+    "constraints.txt": "every version, torch's too",
+    "Makefile": "demo, test, lint, format, serve, measure",
+    "Dockerfile": "two images: web without torch, GPU worker with it",
+    "docker-compose.yml": "Postgres, migrate, web, worker, GPU worker, demo",
+}
+
+
+def cli_page() -> str:
+    """Print every command's help."""
+    parts = ["# Commands\n", f"As the program prints it, {HELP_WIDTH} columns wide. Written by `{COMMAND}`.\n"]
+    parts.append(_section("trapstreet", []))
+    parts += [_section(f"trapstreet {name}", [name]) for name in command_names()]
+    return "\n".join(parts)
+
+
+def command_names() -> list[str]:
+    """Name every command, in the order of the help."""
+    return list(typer.main.get_group(trapstreet).commands)
+
+
+def _section(title: str, arguments: list[str]) -> str:
+    return f"## {title}\n\n```text\n{help_text(arguments)}```\n"
+
+
+def help_text(arguments: list[str]) -> str:
+    """Give what `trapstreet … --help` prints."""
+    environment = {"COLUMNS": str(HELP_WIDTH), "TERM": "dumb", "NO_COLOR": "1", "FORCE_COLOR": None}
+    result = CliRunner(env=environment).invoke(trapstreet, [*arguments, "--help"], prog_name="trapstreet")
+    assert result.exit_code == 0, result.output
+    lines = [line.rstrip() for line in click.unstyle(result.output).strip("\n").splitlines()]
+    return "\n".join(lines).strip("\n") + "\n"
+
+
+def settings_table() -> str:
+    """List every setting with its default."""
+    rows = ["| variable | default | |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        variable = field.validation_alias or f"TRAPSTREET_{name.upper()}"
+        rows.append(f"| `{variable}` | {_default_text(field.get_default())} | {field.description} |")
+    return "\n".join(rows)
+
+
+def _default_text(value: object) -> str:
+    match value:
+        case None | "" | () | []:
+            return ""
+        case bool():
+            return f"`{str(value).lower()}`"
+        case _:
+            return f"`{value}`"
+
+
+def tree() -> str:
+    """Draw the tree: packages and modules of `app/` with the first line of what they say of themselves."""
+    lines = ["app/", *_branch(ROOT / "app")]
+    lines += [_twig("", name, about) for name, about in BESIDE.items()]
+    return "\n".join(lines)
+
+
+def _branch(folder: Path) -> list[str]:
+    modules = sorted(path for path in folder.glob("*.py") if path.stem not in ("__init__", "__main__"))
+    packages = sorted(path.parent for path in folder.glob("*/__init__.py"))
+    lines = []
+    for package in packages:
+        lines.append(_twig("  ", f"{package.name}/", _about(package / "__init__.py")))
+        lines += _names(package)
+    lines += [_twig("  ", path.name, _about(path)) for path in modules]
+    return lines
+
+
+def _twig(indent: str, name: str, about: str) -> str:
+    return fill(about, LINE, initial_indent=f"{indent}{name:<{22 - len(indent)}}", subsequent_indent=" " * 22)
+
+
+def _names(package: Path) -> list[str]:
+    """Name a package's modules, a few a line; a package inside it with its own modules in brackets."""
+    words = sorted(path.stem for path in package.glob("*.py") if path.stem not in ("__init__", "__main__"))
+    for inner in sorted(path.parent for path in package.glob("*/__init__.py")):
+        inside = sorted(path.stem for path in inner.glob("*.py") if path.stem != "__init__")
+        words.append(f"{inner.name}/[{' '.join(inside)}]")
+    lines = [""]
+    for word in words:
+        if len(lines[-1]) + 1 + len(word) > LINE - 4:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {word}".strip()
+    return [f"    {line}" for line in lines if line]
+
+
+def _about(path: Path) -> str:
+    """Give the first sentence of a module's docstring."""
+    docstring = ast.get_docstring(ast.parse(path.read_text()))
+    assert docstring, f"{path} has no docstring"
+    return re.split(r"\.\s", docstring.split("\n\n")[0].replace("\n", " "))[0].rstrip(".:")
+
+
+def marked(text: str, name: str) -> str:
+    """Give what stands between the marks of this name."""
+    begin, end = _marks(name)
+    return text.split(begin)[1].split(end)[0].strip("\n")
+
+
+def replace_marked(text: str, name: str, content: str) -> str:
+    """Put something else between the marks of this name."""
+    begin, end = _marks(name)
+    before, rest = text.split(begin)
+    return f"{before}{begin}\n{content}\n{end}{rest.split(end)[1]}"
+
+
+def _marks(name: str) -> tuple[str, str]:
+    return f"<!-- {name}: written by {COMMAND} -->", f"<!-- end of {name} -->"
+
+
+def fenced(text: str) -> str:
+    """Set text as it is."""
+    return f"```text\n{text}\n```"
+
+
+def main() -> None:
+    """Write everything anew."""
+    CLI_PAGE.write_text(cli_page())
+    readme = replace_marked(README.read_text(), "tree", fenced(tree()))
+    README.write_text(replace_marked(readme, "settings", settings_table()))
+
+
+if __name__ == "__main__":
+    main()
