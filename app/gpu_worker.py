@@ -22,7 +22,8 @@ from app.db.engine import make_engine, transaction
 from app.embedding.job import EmbeddingWorker
 from app.errors import DatabaseAway, PolicyRefused
 from app.jobs.loop import RetryPolicy, Timing, make_app, run_worker
-from app.jobs.queue import EMBED_CPU, EMBED_GPU, EMBED_TASK, SYSTEM
+from app.jobs.names import EMBED_CPU, EMBED_GPU, SYSTEM
+from app.jobs.queue import EMBED_TASK
 from app.keys.sealing import SEED_BYTES, QueueKey
 from app.log.store import LogIdentity
 from app.registry.worker_keys import announce_worker_key

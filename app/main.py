@@ -6,6 +6,7 @@ Invariants: the log's key fits the database's log before anything is served; the
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import uvicorn
 from alembic.script import ScriptDirectory
@@ -53,6 +54,16 @@ ROUTERS: tuple[APIRouter, ...] = (
 )
 
 
+class Api(FastAPI):
+    """FastAPI whose description of itself holds the problem document that our answers refer to."""
+
+    def openapi(self) -> dict[str, Any]:
+        """Describe the API."""
+        description = super().openapi()
+        description["components"]["schemas"] |= problems.schemas()
+        return description
+
+
 def create_app(settings: Settings, database_url: str) -> FastAPI:
     """Wire the API to a migrated database.
 
@@ -67,7 +78,7 @@ def create_app(settings: Settings, database_url: str) -> FastAPI:
         yield
         service.engine.dispose()
 
-    app = FastAPI(
+    app = Api(
         title="Trapstreet",
         version=__version__,
         description="Proves that a served neural network is somebody's. Errors are RFC 9457 problems.",

@@ -21,7 +21,8 @@ from app.disputes.probing import Prober, probe_block
 from app.disputes.resolution import Judge, decide_dispute
 from app.disputes.upkeep import pass_deadlines
 from app.jobs.loop import Every, Handler, Timing, make_app, run_worker
-from app.jobs.queue import DEADLINE_TASK, PROBE, SYSTEM, Attempt
+from app.jobs.names import PROBE, SYSTEM
+from app.jobs.queue import DEADLINE_TASK, Attempt
 from app.log.beacon import OPEN_BEACON_TASK, open_beacon
 from app.log.store import LogIdentity
 from app.registry.registrations import note_beacon

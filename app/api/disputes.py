@@ -6,29 +6,24 @@ Trust: only the claimant sees a dispute before its verdict; the log holds a hash
 import json
 import secrets
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import StreamingResponse
 from pydantic import Field
-from sqlalchemy.orm import Session
 
 from app.api.dependencies import InTransaction, Now, Reader, ServiceOf, require
 from app.api.fields import Answer, Body, Hex32, Hex64, LogNumber, Moment, Page, PageOf, under
 from app.api.problems import WITH_KEY, problems
-from app.db.tables import ID_RANDOM_BYTES, BlockRow, DisputeRow
-from app.disputes.case_file import walk_so_far
-from app.disputes.course import indices_of, list_disputes, load_dispute, load_spent, load_statement, progress_of
+from app.db.tables import ID_RANDOM_BYTES, DisputeRow
+from app.disputes.course import list_disputes, load_dispute
+from app.disputes.description import describe
 from app.disputes.filing import Draws, FilingRequest, check_filing, file_dispute, load_covers
 from app.disputes.openings import deliver_inputs, deliver_labels, withdraw
-from app.disputes.states import DECIDED
 from app.errors import Conflict, Malformed
 from app.keys.commitment import InputOpening, LabelOpening
-from app.log.store import receipt_for
 from app.protocol.records import FilingRecord
-from app.protocol.verdict import is_paper_rule_met
 from app.registry.api_keys import DISPUTE, Caller
 from app.storage.archive import unpack
 from app.storage.objects import get_bytes, iterate
@@ -37,8 +32,8 @@ router = APIRouter(prefix="/disputes", tags=["disputes"], responses=WITH_KEY)
 
 Disputer = Annotated[Caller, Depends(require(DISPUTE), scope="function")]
 
-# A report is read out of its bundle, which holds every request and response.
-MAX_BUNDLE_BYTES = 1024 * 1024 * 1024
+# A report is read out of its bundle in memory; whoever has a larger one downloads the bundle.
+MAX_READ_BUNDLE_BYTES = 64 * 1024 * 1024
 
 MAX_BLOCK = 65_536
 
@@ -207,11 +202,11 @@ def read_evidence(dispute_id: UUID, caller: Reader, session: InTransaction, serv
     )
 
 
-@router.get("/{dispute_id}/report", operation_id="read_report", responses=problems(404, 409))
+@router.get("/{dispute_id}/report", operation_id="read_report", responses=problems(404, 409, 413))
 def read_report(dispute_id: UUID, caller: Reader, session: InTransaction, service: ServiceOf) -> dict[str, Any]:
-    """Read every reported figure, as in the bundle's report.json."""
+    """Read every reported figure, as in the bundle's report.json (413: read it there)."""
     digest = _bundle_of(load_dispute(session, caller.vendor_id, dispute_id))
-    report: dict[str, Any] = json.loads(unpack(get_bytes(service.store, digest, MAX_BUNDLE_BYTES))["report.json"])
+    report: dict[str, Any] = json.loads(unpack(get_bytes(service.store, digest, MAX_READ_BUNDLE_BYTES))["report.json"])
     return report
 
 
@@ -233,46 +228,21 @@ def _bundle_of(row: DisputeRow) -> bytes:
     return row.bundle_sha256
 
 
-def _view(session: Session, row: DisputeRow) -> DisputeView:
-    progress = progress_of(row)
-    log2_e, paper_rule = _figures(session, row)
+def _view(session: InTransaction, row: DisputeRow) -> DisputeView:
+    described = describe(session, row)
     return DisputeView(
         **DisputeSummary.model_validate(row).model_dump(),
-        record=row.filing_record.decode(),
+        record=described.record,
         filing_index=row.filing_index,
         beacon_index=row.beacon_index,
-        spent=load_spent(session, row, load_statement(session, row)),
-        blocks_total=progress.total,
+        spent=described.spent,
+        blocks_total=described.blocks_total,
         blocks_opened=row.blocks_opened,
         blocks_probed=row.blocks_probed,
         blocks_labelled=row.blocks_labelled,
-        needs=_needs(session, row, row.deadline_at),
-        log2_e=log2_e,
-        paper_rule=paper_rule,
+        needs=Needs.model_validate(described.needs),
+        log2_e=described.log2_e,
+        paper_rule=described.paper_rule,
         verdict_index=row.verdict_index,
         bundle_sha256=row.bundle_sha256,
     )
-
-
-def _needs(session: Session, row: DisputeRow, deadline_at: datetime | None) -> Needs:
-    needs = progress_of(row).needs
-    inputs = labels = None
-    if needs.inputs is not None:
-        inputs = NeededInputs(block=needs.inputs, indices=indices_of(row, needs.inputs))
-    if needs.labels is not None:
-        head = session.get_one(BlockRow, (row.id, needs.labels)).entry_index or 0
-        labels = NeededLabels(
-            block=needs.labels,
-            indices=indices_of(row, needs.labels),
-            entry_index=head,
-            receipt=receipt_for(session, head),
-        )
-    return Needs(inputs=inputs, labels=labels, deadline_at=deadline_at)
-
-
-def _figures(session: Session, row: DisputeRow) -> tuple[str | None, bool | None]:
-    if row.state != DECIDED:
-        return None, None
-    is_class_a = load_statement(session, row).assurance_class == "A"
-    log2_e = walk_so_far(session, row, row.blocks_labelled).log2_e if is_class_a else None
-    return log2_e, is_paper_rule_met(row.matches, row.asked)

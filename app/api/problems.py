@@ -14,6 +14,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
+from pydantic.json_schema import models_json_schema
 from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -24,6 +25,7 @@ from app.errors import (
     Forbidden,
     Malformed,
     NotFound,
+    ProofError,
     Refused,
     SuspectMisbehaved,
     SuspectUnreachable,
@@ -52,6 +54,8 @@ STATUS: Mapping[type[TrapstreetError], int] = {
     TooLarge: 413,
     UnsupportedMedia: 415,
     TooMany: 429,
+    # Whatever a caller sends is checked as Refused: what does not hold here is the service's own data.
+    ProofError: 500,
     Unavailable: 503,
     SuspectUnreachable: 502,
     SuspectMisbehaved: 502,
@@ -100,6 +104,12 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Give the documentation of problem answers with these statuses."""
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
+
+
+def schemas() -> dict[str, Any]:
+    """Give the schemas that `problems` refers to."""
+    template = "#/components/schemas/{model}"
+    return models_json_schema([(Problem, "serialization")], ref_template=template)[1]["$defs"]  # type: ignore[no-any-return]
 
 
 # What any operation may answer; routers add their own.

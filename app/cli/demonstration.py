@@ -3,14 +3,15 @@
 import json
 import signal
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from app.cli.output import EXIT_NO, reported
-from app.demo import story
-from app.demo.stage import Stage, new_folder
-from app.demo.teller import Teller
+
+if TYPE_CHECKING:
+    from app.demo.stage import Stage
+    from app.demo.teller import Teller
 
 
 def demo(
@@ -28,6 +29,10 @@ def demo(
 
     Exit status 0 only if every verdict is the expected one.
     """
+    from app.demo import story
+    from app.demo.stage import Stage, new_folder
+    from app.demo.teller import Teller
+
     teller = Teller()
     with reported(as_json=False), Stage(new_folder(folder.absolute())) as stage:
         told = story.tell(stage, teller)
@@ -46,8 +51,8 @@ def demo(
         raise typer.Exit(EXIT_NO)
 
 
-def _keep(stage: Stage, teller: Teller) -> None:
-    teller.say(f"API {stage.url} (interactive documentation at {stage.url}/docs)")
+def _keep(stage: "Stage", teller: "Teller") -> None:
+    teller.say(f"API {stage.url} (described at {stage.url}/v1/openapi.json)")
     for name, address in stage.addresses().items():
         teller.fact(name, address)
     teller.say("everything runs until Ctrl-C")

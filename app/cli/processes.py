@@ -1,38 +1,18 @@
-"""Commands of an operator: serve, worker, migrate."""
+"""Commands of an operator: serve, worker, migrate.
+
+What they run is imported by the command that runs it: an auditor's `check` must not wait for a web framework.
+"""
 
 import logging
-import os
-import signal
-import threading
 from typing import Annotated
 
 import typer
 
-from app import gpu_worker, main
-from app import worker as light_worker
 from app.cli.output import JsonFlag, reported, show
-from app.db.engine import upgrade
-from app.jobs.queue import EMBED_CPU, EMBED_GPU, PROBE, SYSTEM
-from app.settings import load_settings, open_database
-
-WithParent = Annotated[
-    bool,
-    typer.Option("--with-parent", help="Stop when standard input closes: for a parent process that may be killed."),
-]
+from app.cli.parent import WithParent, stop_with_parent
+from app.jobs.names import EMBED_CPU, EMBED_GPU, PROBE, SYSTEM
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-
-
-def stop_with_parent() -> None:
-    """Ask this process to stop as soon as its standard input closes."""
-
-    def watch() -> None:
-        # Not through sys.stdin: its lock, held by this thread at the end, would make the interpreter abort.
-        while os.read(0, 4096):
-            pass
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def serve(
@@ -43,13 +23,16 @@ def serve(
 ) -> None:
     """Run the API; without DATABASE_URL, with its own Postgres, brought to the newest schema first."""
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    from app.main import serve as serve_api
+    from app.settings import load_settings
+
     with reported(as_json=as_json):
         settings = load_settings()
         if with_parent:
             stop_with_parent()
         host, port = host or settings.api_host, port or settings.api_port
         show({"listening": f"http://{host}:{port}"}, as_json=as_json, text=f"listening on http://{host}:{port}")
-        main.serve(settings, host=host, port=port)
+        serve_api(settings, host=host, port=port)
 
 
 def worker(
@@ -62,6 +45,10 @@ def worker(
 ) -> None:
     """Work on jobs: a light worker probes and decides, an embedding worker trains (in a child process)."""
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    from app import gpu_worker
+    from app import worker as light_worker
+    from app.settings import load_settings
+
     queues = queue or [PROBE, SYSTEM]
     with reported(as_json=as_json):
         settings = load_settings()
@@ -76,6 +63,9 @@ def worker(
 
 def migrate(as_json: JsonFlag = False) -> None:
     """Bring the database to the newest schema, as the role that owns it."""
+    from app.db.engine import upgrade
+    from app.settings import load_settings, open_database
+
     with reported(as_json=as_json):
         settings = load_settings()
         if settings.is_embedded:

@@ -17,7 +17,8 @@ from app.canonical import sha256
 from app.db.tables import BlockRow, DisputeRow, RegistrationRow, SpentTriggerRow
 from app.disputes.states import ASKING, Progress, next_state
 from app.errors import NotFound
-from app.jobs.queue import PROBE, enqueue
+from app.jobs.names import PROBE
+from app.jobs.queue import enqueue
 from app.keys.statement import Statement
 from app.log.store import load_entry
 from app.protocol.assessment import beacon_value

@@ -22,7 +22,8 @@ from app.canonical import Record, as_form, choice, nullable, octets
 from app.db.tables import ArtifactRow, EmbeddingRow, RegistrationRow, WorkerKeyRow, new_id
 from app.embedding.recipe import Recipe
 from app.errors import Conflict, Malformed, NotFound, TooLarge
-from app.jobs.queue import EMBED_CPU, EMBED_GPU, EMBED_TASK, cancel, enqueue
+from app.jobs.names import EMBED_CPU, EMBED_GPU
+from app.jobs.queue import EMBED_TASK, cancel, enqueue
 from app.keys.statement import Statement, parse_statement
 
 # Base64 of it and the rest of the order fit a body of 32 MiB; 512 triggers of 64x64x3 pixels take 8 MiB.

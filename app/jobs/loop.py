@@ -27,7 +27,8 @@ from procrastinate.jobs import Job
 from app.db.engine import is_database_away
 from app.errors import Unavailable
 from app.jobs.connector import FIRST_WAIT_SECONDS, LAST_WAIT_SECONDS, PatientConnector, hand_out_stalled, is_orphaned
-from app.jobs.queue import RETRY_STALLED_TASK, SYSTEM, Attempt, Stopped
+from app.jobs.names import SYSTEM
+from app.jobs.queue import RETRY_STALLED_TASK, Attempt, Stopped
 
 logger = logging.getLogger(__name__)
 

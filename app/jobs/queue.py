@@ -16,10 +16,6 @@ from sqlalchemy.orm import Session
 
 from app.errors import Conflict
 
-# Queues by hardware: a worker listens to those it can serve. Every worker listens to SYSTEM.
-EMBED_CPU, EMBED_GPU, PROBE, SYSTEM = "embed.cpu", "embed.gpu", "probe", "system"
-QUEUES = (EMBED_CPU, EMBED_GPU, PROBE, SYSTEM)
-
 # Task names: they stand in the database, so renaming one orphans its waiting jobs.
 EMBED_TASK, PROBE_TASK, BEACON_TASK, DEADLINE_TASK = "embed", "probe", "draw_beacons", "pass_deadlines"
 RETRY_STALLED_TASK = "retry_stalled"

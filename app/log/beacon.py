@@ -16,7 +16,8 @@ from sqlalchemy.orm import Session
 from app.canonical import sha256
 from app.db.tables import EntryNonceRow, LogEntryRow
 from app.errors import NotFound, PolicyRefused, ProofError
-from app.jobs.queue import PROBE, enqueue
+from app.jobs.names import PROBE
+from app.jobs.queue import enqueue
 from app.log.store import Appended, LogIdentity, append, entry_time, load_entry
 from app.protocol.beacon import LOCAL, LOCAL_RANDOMNESS, required_round, verify_beacon
 from app.protocol.records import BeaconEntry, Entry, FilingEntry, RegistrationEntry, parse_entry

@@ -8,43 +8,21 @@ one round, and that round has one value.
   drand:<chain>   the first round not before the entry's time + 60 s; randomness = SHA-256(signature), and the signature
                   is the chain's own (BLS12-381, signatures in G1).
 
-Invariants: a value passes only if source, round, randomness and signature are the ones the rule gives. Importing this
-module leaves the interpreter's recursion limit as it was.
-Source: protocol.md section 4; drand's scheme bls-unchained-g1-rfc9380; RFC 9380 (hash to curve);
-draft-irtf-cfrg-bls-signature-05 section 2.7 (CoreVerify).
+Invariants: a value passes only if source, round, randomness and signature are the ones the rule gives.
+Source: protocol.md section 4; drand's scheme bls-unchained-g1-rfc9380.
 Trust: of a drand chain, that fewer than a threshold of its operators collude; for dates, see protocol.md section 4.
 """
 
-import hashlib
-import sys
 from dataclasses import dataclass
 
 from app.canonical import seconds_of, sha256, u64
 from app.errors import PolicyRefused, ProofError
-
-# Importing py_ecc lifts the recursion limit of the whole process to 100,000. Deeply nested JSON from a stranger would
-# then overflow the C stack and kill the process, where it now raises RecursionError. Nothing used here recurses deep.
-_RECURSION_LIMIT = sys.getrecursionlimit()
-from py_ecc.bls.g2_primitives import subgroup_check  # noqa: E402
-from py_ecc.bls.hash_to_curve import hash_to_G1  # noqa: E402
-from py_ecc.bls.point_compression import decompress_G1, decompress_G2  # noqa: E402
-from py_ecc.bls.typing import G1Compressed, G2Compressed, G2Uncompressed  # noqa: E402
-from py_ecc.fields import optimized_bls12_381_FQ12 as FQ12  # noqa: E402
-from py_ecc.optimized_bls12_381.optimized_curve import G2, is_inf, neg  # noqa: E402
-from py_ecc.optimized_bls12_381.optimized_pairing import final_exponentiate, pairing  # noqa: E402
-
-sys.setrecursionlimit(_RECURSION_LIMIT)
 
 LOCAL = "local"
 LOCAL_RANDOMNESS = bytes(32)
 
 # The round must be unknown when the entry is written; a minute covers clocks that disagree and a slow commit.
 DELAY_SECONDS = 60
-
-# A compressed point of G1.
-SIGNATURE_BYTES = 48
-
-DST = b"BLS_SIG_BLS12381G1_XMD:SHA-256_SSWU_RO_NUL_"
 
 
 @dataclass(frozen=True)
@@ -60,12 +38,6 @@ class Chain:
     def source(self) -> str:
         """Give the name under which statements and beacon entries mean this chain."""
         return f"drand:{self.chain_hash}"
-
-    def public_point(self) -> G2Uncompressed:
-        """Decompress the public key."""
-        half = len(self.public_key) // 2
-        first, second = (int.from_bytes(part, "big") for part in (self.public_key[:half], self.public_key[half:]))
-        return decompress_G2(G2Compressed((first, second)))
 
 
 QUICKNET = Chain(
@@ -108,30 +80,13 @@ def verify_beacon(
         return
     if randomness != sha256(signature):
         raise ProofError("the randomness of a drand round is SHA-256 of its signature")
-    _verify_round(_chain_of(source), round_, signature)
+    # Imported by who needs it: loading the curve takes half a second, and nothing else here does.
+    from app.protocol.bls import verify_bls  # noqa: PLC0415
+
+    verify_bls(_chain_of(source).public_key, sha256(u64(round_)), signature)
 
 
 def _chain_of(source: str) -> Chain:
     if source != QUICKNET.source:
         raise PolicyRefused(f"no beacon source {source!r}: use {LOCAL!r} or {QUICKNET.source!r}", pointer="/beacon")
     return QUICKNET
-
-
-def _verify_round(chain: Chain, round_: int, signature: bytes) -> None:
-    if len(signature) != SIGNATURE_BYTES:
-        raise ProofError(f"the signature of a drand round has {SIGNATURE_BYTES} bytes, not {len(signature)}")
-    try:
-        point = decompress_G1(G1Compressed(int.from_bytes(signature, "big")))
-    except ValueError as error:
-        raise ProofError("the signature of the drand round is not a point of the curve") from error
-    # Outside the group of prime order the pairing proves nothing, and the point at infinity fits a key of zero.
-    if is_inf(point) or not subgroup_check(point):
-        raise ProofError("the signature of the drand round is not in the group of prime order")
-    # py_ecc's annotation names the hash object's type, but it means and calls the constructor.
-    message = hash_to_G1(sha256(u64(round_)), DST, hashlib.sha256)  # type: ignore[arg-type]
-    # e(signature, G2) = e(message, key) as one product with a single final exponentiation. The key needs no group check
-    # here: it is a constant above, and a test checks it.
-    key = chain.public_point()
-    product = pairing(G2, point, final_exponentiate=False) * pairing(neg(key), message, final_exponentiate=False)
-    if final_exponentiate(product) != FQ12.one():
-        raise ProofError(f"the signature is not drand's over round {round_}")

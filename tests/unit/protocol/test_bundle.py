@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from app.canonical import encode_json, parse_json, sha256
+from app.canonical import encode_json, parse_json
 from app.errors import ProofError
 from app.merkle.checkpoint import fingerprint
 from app.protocol.bundle import EVIDENCE_FILES, Course, Index, check_bundle, encode_evidence
@@ -22,8 +22,8 @@ from tests.unit.protocol.dispute_in_memory import (
     silent_on_triggers,
 )
 
-# So many classes that five matches are enough: few entries and short files.
-SMALL = Plan(classes=65_536, triggers=6, block_size=6)
+# One block, in which twelve matches are enough: few entries and short files.
+SMALL = Plan(triggers=12, block_size=12)
 FORGER_KEY = seed("forger")
 
 
@@ -163,7 +163,8 @@ ASKED = play(SMALL).assessment.decision.walk.asked
         ({"files": report(standing=None)}, "must be an object"),
         ({"files": {"report.json": b"[]"}}, "must be an object"),
         ({"files": {"report.json": b"{"}}, "not JSON"),
-        ({"files": {"queries.jsonl": b""}}, "does not end with a newline"),
+        ({"files": {"queries.jsonl": b""}}, "not the blocks that were asked"),
+        ({"files": {"queries.jsonl": b"{}"}}, "does not end with a newline"),
         ({"files": {"queries.jsonl": b"{}\n"}}, "is missing"),
         ({"files": course(signature=bytes(64))}, "signature does not fit"),
         ({"files": course(spent=(0,))}, "outside the challenge"),

@@ -1,0 +1,82 @@
+"""A dispute as its claimant sees it: what is asked for, and what came of it.
+
+Invariants: labels are asked for only with the proof that their block's head is in the log; figures are those of the
+verdict, recomputed from what is stored.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy.orm import Session
+
+from app.db.tables import BlockRow, DisputeRow
+from app.disputes.case_file import walk_so_far
+from app.disputes.course import indices_of, load_spent, load_statement, progress_of
+from app.disputes.states import DECIDED
+from app.log.store import receipt_for
+from app.protocol.verdict import is_paper_rule_met
+
+
+@dataclass(frozen=True)
+class NeededInputs:
+    """A block whose inputs are asked for."""
+
+    block: int
+    indices: list[int]
+
+
+@dataclass(frozen=True)
+class NeededLabels(NeededInputs):
+    """A block whose label keys are asked for, and where its head stands in the log."""
+
+    entry_index: int
+    receipt: str
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the claimant is asked for now, and until when."""
+
+    inputs: NeededInputs | None
+    labels: NeededLabels | None
+    deadline_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a dispute's row does not say by itself."""
+
+    record: str
+    spent: list[int]
+    blocks_total: int
+    needs: Asked
+    log2_e: str | None
+    paper_rule: bool | None
+
+
+def describe(session: Session, row: DisputeRow) -> Description:
+    """Describe a dispute to its claimant."""
+    is_decided = row.state == DECIDED
+    statement = load_statement(session, row)
+    is_class_a = statement.assurance_class == "A"
+    return Description(
+        record=row.filing_record.decode(),
+        spent=load_spent(session, row, statement),
+        blocks_total=progress_of(row).total,
+        needs=_needs(session, row),
+        log2_e=walk_so_far(session, row, row.blocks_labelled).log2_e if is_decided and is_class_a else None,
+        paper_rule=is_paper_rule_met(row.matches, row.asked) if is_decided else None,
+    )
+
+
+def _needs(session: Session, row: DisputeRow) -> Asked:
+    needs = progress_of(row).needs
+    inputs = labels = None
+    if needs.inputs is not None:
+        inputs = NeededInputs(needs.inputs, indices_of(row, needs.inputs))
+    if needs.labels is not None:
+        head = session.get_one(BlockRow, (row.id, needs.labels)).entry_index
+        if head is None:
+            raise AssertionError("labels are asked for only once the block's head is in the log")
+        labels = NeededLabels(needs.labels, indices_of(row, needs.labels), head, receipt_for(session, head))
+    return Asked(inputs, labels, row.deadline_at)
