@@ -15,19 +15,23 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import pytest
 
 from app.canonical import sha256
 from app.cli.agent import Agent
-from app.cli.client import ApiClient, file_dispute, register_statement, register_vendor
+from app.cli.client import ApiClient, ApiProblem, file_dispute, register_statement, register_vendor
 from app.keys.commitment import MarkingKey
 from app.keys.key_file import encode_cover_set
 from app.keys.labels import draw_labels, salt_of
 from app.keys.statement import Statement
 from app.keys.trigger_set import Family, ImageInput
 from app.protocol.assessment import beacon_value
-from app.protocol.interface import BY_CLAIMANT, Interface, InterfaceOrigin
-from app.protocol.records import BeaconEntry, FilingRecord, Policy, parse_entry
-from app.signature import public_key_of
+from app.protocol.bundle import Checked, check_bundle
+from app.protocol.interface import BY_CLAIMANT, Interface
+from app.protocol.records import BeaconEntry, FilingRecord, ModelEntry, Policy, parse_entry
+from app.signature import public_key_of, sign
+from app.storage.archive import unpack
+from app.suspects.adapter_codec import AdapterCodec
 from tests.conftest import Database
 from tests.simulators.suspect import Answer, SuspectSimulator
 
@@ -38,6 +42,9 @@ CLASSES = 10
 PATIENCE_SECONDS = 60.0
 
 LOG_KEY = b"\x07" * 32
+
+# Whose countersignature of an interface the service believes.
+ARBITER = b"\x33" * 32
 
 # A process of ours ends with the test that started it, also if that is killed.
 BOOT = """
@@ -69,7 +76,7 @@ def free_port() -> int:
 class Service:
     """The API and light workers as processes over one database."""
 
-    def __init__(self, database: Database, folder: Path, **settings: str) -> None:
+    def __init__(self, database: Database, folder: Path) -> None:
         self.database = database
         self.folder = folder
         self.port = free_port()
@@ -84,11 +91,11 @@ class Service:
             "TRAPSTREET_DATA_DIR": str(folder),
             "TRAPSTREET_LOG_ORIGIN": ORIGIN,
             "TRAPSTREET_ALLOWED_NETWORKS": '["127.0.0.0/8"]',
+            "TRAPSTREET_ARBITER_KEYS": json.dumps([public_key_of(ARBITER).hex()]),
             "TRAPSTREET_ALLOW_HTTP": "true",
             "TRAPSTREET_HEARTBEAT_SECONDS": "0.5",
             "TRAPSTREET_STALLED_SECONDS": "2",
             "TRAPSTREET_POLL_SECONDS": "0.2",
-            **settings,
         }
         key_file = folder / "log.key"
         key_file.touch(mode=0o600)
@@ -166,6 +173,10 @@ def chance(data: bytes, purpose: str) -> float:
 def natural(question: bytes) -> int:
     """Answer as a model that knows nothing of any trigger: the same for the same input."""
     return int(chance(question, "natural") * CLASSES)
+
+
+def innocent(question: bytes) -> Answer:
+    return scores(natural(question))
 
 
 @dataclass
@@ -265,8 +276,13 @@ class Claimant:
         return self.client.post(f"/v1/disputes/{dispute_id}/label-openings", {"block": block, "openings": openings})
 
 
-def sign_up(service: Service, name: str, *, chosen_labels: bool = False, count: int = 224) -> Claimant:
-    """Register a vendor and a trigger set of 192 + 32 triggers, and wait for its beacon."""
+def sign_up(
+    service: Service, name: str, *, chosen_labels: bool = False, count: int = 224, commit_first: bytes | None = None
+) -> Claimant:
+    """Register a vendor and a trigger set of 192 + 32 triggers, and wait for its beacon.
+
+    `commit_first` is a digest that is logged before the trigger set.
+    """
     private_key = sha256(f"signing key of {name}".encode())
     api_key = register_vendor(service.connect(), name, f"{name}@example.org", private_key)["api_key"]
     client = service.connect(api_key)
@@ -287,6 +303,8 @@ def sign_up(service: Service, name: str, *, chosen_labels: bool = False, count: 
         covers=None,
         unmarked_model=None,
     )
+    if commit_first is not None:
+        commit(client, private_key, commit_first)
     answer = register_statement(client, statement, private_key)
     drawn = chosen or draw_labels(key, _salt(client, answer), CLASSES)
     covers = service.folder / f"covers-{name}.json"
@@ -304,9 +322,16 @@ def sign_up(service: Service, name: str, *, chosen_labels: bool = False, count: 
     )
 
 
+def commit(client: ApiClient, private_key: bytes, digest: bytes) -> int:
+    """Log a digest as the vendor's and give its index."""
+    signature = sign(private_key, ModelEntry.signed_bytes(public_key_of(private_key), digest))
+    body = {"sha256": digest.hex(), "signature": signature.hex()}
+    return int(client.post("/v1/models", body)["entry_index"])
+
+
 def _salt(client: ApiClient, registered: dict[str, Any]) -> bytes:
     def beacon() -> Any:
-        found = client_get_or_none(client, f"/v1/registrations/{registered['id']}/beacon")
+        found = _get_unless_awaited(client, f"/v1/registrations/{registered['id']}/beacon")
         return found and parse_entry(found["entry"].encode())
 
     entry: BeaconEntry = wait_until(beacon, "the registration's beacon")
@@ -314,9 +339,7 @@ def _salt(client: ApiClient, registered: dict[str, Any]) -> bytes:
     return salt_of(beacon_value(entry), bytes.fromhex(statement["root"]), sha256(registered["entry"].encode()))
 
 
-def client_get_or_none(client: ApiClient, path: str) -> dict[str, Any] | None:
-    from app.cli.client import ApiProblem
-
+def _get_unless_awaited(client: ApiClient, path: str) -> dict[str, Any] | None:
     try:
         return client.get(path)
     except ApiProblem as problem:
@@ -325,16 +348,39 @@ def client_get_or_none(client: ApiClient, path: str) -> dict[str, Any] | None:
         return None
 
 
+def bundle_of(claimant: Claimant, dispute: dict[str, Any]) -> dict[str, bytes]:
+    data = claimant.client.download(f"/v1/disputes/{dispute['id']}/evidence")
+    assert sha256(data).hex() == dispute["bundle_sha256"]
+    return unpack(data)
+
+
+def checked(claimant: Claimant, dispute: dict[str, Any]) -> Checked:
+    """Check the bundle as an auditor would, and that it says what the API says."""
+    found = check_bundle(
+        bundle_of(claimant, dispute),
+        AdapterCodec(),
+        log_key=claimant.service.log_key(),
+        arbiter_keys=[public_key_of(ARBITER)],
+    )
+    assert (found.entry.verdict, found.entry.reason) == (dispute["verdict"], dispute["reason"])
+    assert (found.entry.asked, found.entry.matches) == (dispute["asked"], dispute["matches"])
+    assert found.report.get("log2_e") == dispute["log2_e"]
+    return found
+
+
+def refused(call: Callable[[], Any]) -> ApiProblem:
+    with pytest.raises(ApiProblem) as caught:
+        call()
+    return caught.value
+
+
 @contextmanager
-def running(database: Database, folder: Path, **settings: str) -> Iterator[Service]:
+def running(database: Database, folder: Path) -> Iterator[Service]:
     """Run the API and a light worker."""
-    service = Service(database, folder, **settings)
+    service = Service(database, folder)
     try:
         service.start_api()
         service.start_worker()
         yield service
     finally:
         service.stop()
-
-
-__all__ = ["Claimant", "InterfaceOrigin", "Service", "image", "natural", "running", "scores", "sign_up", "wait_until"]

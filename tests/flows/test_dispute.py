@@ -1,51 +1,32 @@
 """Story 3 through HTTP: real API and worker processes, a simulated suspect, and the claimant's own agent."""
 
-import base64
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import httpx2
 import pytest
 
-from app.canonical import sha256
-from app.cli.client import ApiProblem, file_dispute
+from app.cli.client import file_dispute
 from app.db.engine import transaction
 from app.errors import ProofError
 from app.log.store import check_log
-from app.protocol.bundle import Checked, check_bundle
-from app.protocol.interface import InterfaceOrigin
-from app.protocol.records import ModelEntry, WithdrawalEntry, parse_entry
-from app.signature import public_key_of, sign
-from app.storage.archive import unpack
+from app.protocol.bundle import check_bundle
+from app.protocol.records import WithdrawalEntry, parse_entry
 from app.suspects.adapter_codec import AdapterCodec
-from tests.conftest import TEMPLATE, Server
-from tests.flows.claimant import ORIGIN, Claimant, Service, image, natural, running, scores, sign_up, wait_until
-from tests.simulators.suspect import Answer, SuspectSimulator
-
-ARBITER = b"\x33" * 32
-
-
-def innocent(question: bytes) -> Answer:
-    return scores(natural(question))
-
-
-@pytest.fixture(scope="module")
-def service(servers: Callable[[str], Server], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """One service for all stories of this file: they do not know of each other."""
-    folder = tmp_path_factory.mktemp("service")
-    with (
-        servers("embedded").database(TEMPLATE) as database,
-        running(database, folder, TRAPSTREET_ARBITER_KEYS=json.dumps([public_key_of(ARBITER).hex()])) as service,
-    ):
-        yield service
-
-
-@pytest.fixture(scope="module")
-def owner(service: Service) -> Claimant:
-    """A vendor for whatever is refused before it is filed."""
-    return sign_up(service, "owner")
+from tests.flows.claimant import (
+    ORIGIN,
+    Claimant,
+    Service,
+    bundle_of,
+    checked,
+    innocent,
+    refused,
+    sign_up,
+    wait_until,
+)
+from tests.simulators.suspect import SuspectSimulator
 
 
 @pytest.fixture(autouse=True)
@@ -54,32 +35,6 @@ def the_log_holds(service: Service) -> Iterator[None]:
     yield
     with transaction(service.database.service) as session:
         assert check_log(session, service.log_key(), ORIGIN) >= 0
-
-
-def bundle_of(claimant: Claimant, dispute: dict[str, Any]) -> dict[str, bytes]:
-    data = claimant.client.download(f"/v1/disputes/{dispute['id']}/evidence")
-    assert sha256(data).hex() == dispute["bundle_sha256"]
-    return unpack(data)
-
-
-def checked(claimant: Claimant, dispute: dict[str, Any]) -> Checked:
-    """Check the bundle as an auditor would, and that it says what the API says."""
-    found = check_bundle(
-        bundle_of(claimant, dispute),
-        AdapterCodec(),
-        log_key=claimant.service.log_key(),
-        arbiter_keys=[public_key_of(ARBITER)],
-    )
-    assert (found.entry.verdict, found.entry.reason) == (dispute["verdict"], dispute["reason"])
-    assert (found.entry.asked, found.entry.matches) == (dispute["asked"], dispute["matches"])
-    assert found.report.get("log2_e") == dispute["log2_e"]
-    return found
-
-
-def refused(call: Callable[[], Any]) -> ApiProblem:
-    with pytest.raises(ApiProblem) as caught:
-        call()
-    return caught.value
 
 
 # --- who may see a dispute --------------------------------------------------------------------------------------------
@@ -356,145 +311,12 @@ def test_openings_out_of_order_wrong_or_repeated(service: Service) -> None:
         assert claimant.read(dispute_id)["blocks_labelled"] == 1
 
 
-# --- filings that are refused -----------------------------------------------------------------------------------------
-
-
-def test_a_filing_must_fit_its_suspect_and_registration(owner: Claimant) -> None:
-    with SuspectSimulator(innocent) as suspect:
-        suspect_id = owner.accuse(suspect)
-        fitting = owner.record(suspect)
-
-        def answer(record: Any, key: bytes = owner.private_key, covers: str | None = owner.covers) -> tuple[int, str]:
-            problem = refused(lambda: file_dispute(owner.client, suspect_id, record, key, covers))
-            return problem.status, problem.problem_code
-
-        policy = fitting.policy
-        named = replace(suspect.interface, label_map={"by": "explicit", "map": {"0": ["no such class"]}})
-        assert answer(fitting, key=b"\x44" * 32) == (422, "signature_invalid")
-        assert answer(replace(fitting, endpoint=suspect.url + "/other")) == (422, "malformed")
-        assert answer(replace(fitting, interface=named)) == (422, "malformed")
-        assert answer(replace(fitting, family="third")) == (422, "malformed")
-        assert answer(replace(fitting, registration=10_000)) == (404, "not_found")
-        assert answer(fitting, covers=None) == (422, "malformed")
-        assert answer(fitting, covers="00" * 32) == (404, "not_found")
-        assert answer(replace(fitting, policy=replace(policy, covers_per_trigger=0))) == (422, "malformed")
-        unreachable = replace(fitting, policy=replace(policy, max_triggers=15))
-        assert answer(unreachable) == (422, "policy_refused")
-
-
-def test_an_interface_fixed_by_nobody_else_is_not_free(owner: Claimant, service: Service) -> None:
-    with SuspectSimulator(innocent) as suspect:
-        suspect_id = owner.accuse(suspect)
-        digest = suspect.interface.digest()
-        signed = sign(owner.private_key, ModelEntry.signed_bytes(public_key_of(owner.private_key), digest))
-        logged = owner.client.post(
-            "/v1/models",
-            {
-                "sha256": digest.hex(),
-                "signature": signed.hex(),
-            },
-        )["entry_index"]
-        stranger = b"\x55" * 32
-        strange = sign(stranger, suspect.interface.encode())
-        wrong = sign(ARBITER, b"something else")
-        for origin, status in (
-            (InterfaceOrigin("logged", logged, b"", b""), 422),
-            (InterfaceOrigin("logged", 0, b"", b""), 422),
-            (InterfaceOrigin("countersigned", None, public_key_of(stranger), strange), 422),
-            (InterfaceOrigin("countersigned", None, public_key_of(ARBITER), wrong), 422),
-        ):
-            record = owner.record(suspect, interface_origin=origin)
-            problem = refused(
-                lambda: file_dispute(owner.client, suspect_id, record, owner.private_key, owner.covers)  # noqa: B023
-            )
-            assert problem.status == status
-
-
-def test_an_interface_that_an_arbiter_countersigned_costs_nothing(service: Service) -> None:
-    claimant = sign_up(service, "vouched")
-    with SuspectSimulator(claimant.stolen(1.0)) as suspect:
-        signature = sign(ARBITER, suspect.interface.encode())
-        origin = InterfaceOrigin("countersigned", None, public_key_of(ARBITER), signature)
-        dispute = claimant.answer_until_decided(claimant.file(suspect, interface_origin=origin, covers_per_trigger=0))
-    assert dispute["verdict"] == "CONFIRMED"
-    assert checked(claimant, dispute).report["interface_bits"] == 0
-
-
-def test_a_family_has_one_open_dispute(service: Service) -> None:
-    claimant = sign_up(service, "hasty")
-    with SuspectSimulator(innocent) as suspect:
-        first = claimant.file(suspect)
-        second = refused(lambda: claimant.file(suspect))
-        assert (second.status, second.problem_code) == (409, "conflict")
-        assert first in str(second)
-        other = claimant.read(claimant.file(suspect, family="second"))
-        assert other["ordinal"] == 2
-
-
-# --- suspects ---------------------------------------------------------------------------------------------------------
-
-
-def test_a_suspect_is_stored_priced_tested_and_forgotten(owner: Claimant) -> None:
-    with SuspectSimulator(innocent) as suspect:
-        body = {
-            "name": "one",
-            "endpoint": suspect.url,
-            "interface": suspect.interface.to_json(),
-            "registration_id": owner.registration_id,
-        }
-        made = owner.client.post("/v1/suspects", body)
-        assert made["interface_bits"] == 8
-        assert owner.client.get(f"/v1/suspects/{made['id']}")["endpoint"] == suspect.url
-        assert made["id"] in {item["id"] for item in owner.client.items("/v1/suspects", limit=1)}
-        question = image("a cover")
-        seen = owner.client.post(
-            f"/v1/suspects/{made['id']}/test",
-            {"registration_id": owner.registration_id, "input": base64.b64encode(question).decode()},
-        )
-        assert (seen["labels"], seen["status"], seen["error"]) == ([str(natural(question))], 200, "")
-        assert seen["classes"] == [f"class {natural(question)}"]
-        assert len(suspect.requests) == 1
-        owner.client._call("DELETE", f"/v1/suspects/{made['id']}")
-        assert refused(lambda: owner.client.get(f"/v1/suspects/{made['id']}")).status == 404
+# --- lists -----------------------------------------------------------------------------------------------------------
 
 
 def test_an_accused_suspect_is_not_forgotten(owner: Claimant, filed: tuple[str, str]) -> None:
     problem = refused(lambda: owner.client._call("DELETE", f"/v1/suspects/{filed[0]}"))
     assert (problem.status, problem.problem_code) == (409, "conflict")
-
-
-@pytest.mark.parametrize(
-    ("change", "status", "pointer"),
-    [
-        ({"endpoint": "http://10.0.0.1/"}, 422, "/endpoint"),
-        ({"endpoint": "https://user:secret@example.org/"}, 422, "/endpoint"),
-        ({"endpoint": "http://169.254.169.254/latest"}, 422, "/endpoint"),
-        ({"interface": {"adapter": "kserve_v1"}}, 422, "/interface/label_map"),
-        (
-            {"interface": {"adapter": "psychic", "options": {}, "preprocessing": {}, "label_map": {"by": "index"}}},
-            422,
-            "/interface/adapter",
-        ),
-        (
-            {"interface": {"adapter": "kserve_v1", "options": {}, "preprocessing": {}, "label_map": {"by": "guess"}}},
-            422,
-            "/interface/label_map",
-        ),
-    ],
-)
-def test_a_suspect_that_cannot_be_asked_is_refused(
-    owner: Claimant, change: dict[str, Any], status: int, pointer: str
-) -> None:
-    interface = {
-        "adapter": "kserve_v1",
-        "options": {"model": "digits"},
-        "preprocessing": {},
-        "label_map": {"by": "index"},
-    }
-    body = {"name": "one", "endpoint": "https://example.org/", "interface": interface} | change
-    problem = refused(lambda: owner.client.post("/v1/suspects", body))
-    assert problem.status == status
-    assert [error["pointer"] for error in problem.problem["errors"]] == [pointer]
 
 
 def test_the_agents_list_shows_only_disputes_that_wait_for_it(service: Service) -> None:
