@@ -48,9 +48,6 @@ ROUTERS: tuple[APIRouter, ...] = (
     suspects.router,
     disputes.router,
     log.router,
-    embeddings.router,
-    suspects.router,
-    disputes.router,
 )
 
 

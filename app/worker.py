@@ -13,6 +13,7 @@ from uuid import UUID
 
 from obstore.store import ObjectStore
 from sqlalchemy import Engine, select
+from sqlalchemy.exc import DBAPIError
 
 from app.db.engine import make_engine, transaction
 from app.db.tables import DisputeRow
@@ -20,6 +21,7 @@ from app.disputes.course import DECIDE_TASK, PROBE_BLOCK_TASK, begin_asking
 from app.disputes.probing import Prober, probe_block
 from app.disputes.resolution import Judge, decide_dispute
 from app.disputes.upkeep import pass_deadlines
+from app.errors import Unavailable
 from app.jobs.loop import Every, Handler, Timing, make_app, run_worker
 from app.jobs.names import PROBE, SYSTEM
 from app.jobs.queue import DEADLINE_TASK, Attempt
@@ -35,6 +37,9 @@ logger = logging.getLogger(__name__)
 
 # Asking is waiting: several disputes at once keep a slow suspect from holding up the others.
 CONCURRENCY = 4
+
+# Lock not available, statement cancelled by its timeout, deadlock, serialization: the same may succeed later.
+BUSY_STATES = {"55P03", "57014", "40P01", "40001"}
 
 
 @dataclass(frozen=True)
@@ -59,12 +64,25 @@ class Tools:
         def decide(attempt: Attempt, args: dict[str, Any]) -> None:
             decide_dispute(judge, attempt, UUID(args["dispute"]))
 
-        return {
+        handlers: dict[str, Handler] = {
             OPEN_BEACON_TASK: lambda _, args: open_beacon_of(self, args["entry_index"]),
             PROBE_BLOCK_TASK: probe,
             DECIDE_TASK: decide,
             DEADLINE_TASK: lambda _attempt, _args: pass_deadlines(self.engine, self.now()),
         }
+        return {name: _patient(handler) for name, handler in handlers.items()}
+
+
+def _patient(handler: Handler) -> Handler:
+    def run(attempt: Attempt, args: dict[str, Any]) -> None:
+        try:
+            handler(attempt, args)
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) in BUSY_STATES:
+                raise Unavailable("the database is busy; the job is tried again") from error
+            raise
+
+    return run
 
 
 def open_beacon_of(tools: Tools, entry_index: int) -> None:

@@ -5,15 +5,27 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 import app.errors
 from app.api.problems import STATUS, status_of
+from app.canonical import Record
 from app.cli.client import ApiProblem
 from app.errors import TrapstreetError
+from app.keys.commitment import InputOpening, LabelOpening
+from app.keys.key_file import CoverSet, PlainKey, PlainKeyB, SealedKey
+from app.keys.statement import Statement
+from app.protocol.bundle import Course, EvidenceList, Index, Openings
+from app.protocol.interface import Interface, InterfaceOrigin
+from app.protocol.records import ENTRIES, FilingRecord, Policy
+from app.protocol.transcript import AskedQuery, Query, Role
+from app.protocol.verdict import Standing
 from app.settings import Settings
+from app.suspects.adapters.answers import REASONS
+from app.suspects.transport import TRANSPORT_ERRORS
 from tests.write_docs import (
     BESIDE,
     CLI_PAGE,
@@ -43,6 +55,25 @@ TRAINING = {("app/embedding/train.py", "train")}
 
 # Many questions at once, and procrastinate's own loop; the last three are where ASGI takes nothing else.
 ASYNC = ("app/suspects/", "app/jobs/", "app/api/body_limits.py", "app/api/artifacts.py", "app/main.py")
+
+RECORDS: tuple[type[Record], ...] = (
+    *ENTRIES.values(),
+    *(Statement, FilingRecord, Policy, Interface, InterfaceOrigin, InputOpening, LabelOpening),
+    *(
+        PlainKey,
+        PlainKeyB,
+        SealedKey,
+        CoverSet,
+        Query,
+        Role,
+        AskedQuery,
+        Index,
+        Course,
+        Openings,
+        EvidenceList,
+        Standing,
+    ),
+)
 
 PURE = ("protocol", "keys", "merkle", "signature.py", "canonical.py", "errors.py")
 PURE_MAY_USE = {"app", "cryptography", "py_ecc", "rfc8785"}
@@ -167,6 +198,18 @@ def test_codes_that_the_framework_gives_stand_in_the_documentation():
     source = (ROOT / "app" / "api" / "problems.py").read_text()
     given = set(re.findall(r'^    \d{3}: "([a-z_]+)"', source, re.MULTILINE)) | {"internal", ApiProblem.code}
     assert {code for code in given if f"| `{code}` |" not in page} == set()
+
+
+@pytest.mark.parametrize("word", sorted(TRANSPORT_ERRORS | REASONS))
+def test_every_word_of_a_transcript_stands_in_the_documentation(word):
+    assert f"`{word}`" in (ROOT / "docs" / "errors.md").read_text()
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.__name__)
+def test_every_key_of_every_record_stands_in_the_protocol(record):
+    page = (ROOT / "docs" / "protocol.md").read_text()
+    names = {field.name for field in fields(record)} | ({record.NAME} if record.NAME else set())
+    assert {name for name in names if not re.search(rf"(?<![a-z_]){name}(?![a-z_])", page)} == set()
 
 
 def test_the_page_of_commands_is_what_the_program_prints():

@@ -134,7 +134,7 @@ def replace_marked(text: str, name: str, content: str) -> str:
     """Put something else between the marks of this name."""
     begin, end = _marks(name)
     before, rest = text.split(begin)
-    return f"{before}{begin}\n{content}\n{end}{rest.split(end)[1]}"
+    return f"{before}{begin}\n\n{content}\n\n{end}{rest.split(end)[1]}"
 
 
 def _marks(name: str) -> tuple[str, str]:

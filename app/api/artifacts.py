@@ -33,7 +33,7 @@ MEDIA_TYPES = (
 )
 
 # Each holds a thread and two parts of 8 MiB: so many at once leave threads for everybody else, and memory under 300 MB.
-UPLOADS_AT_ONCE = 8
+UPLOADS_AT_ONCE = 6
 _uploads = BoundedSemaphore(UPLOADS_AT_ONCE)
 
 BINARY: dict[str, Any] = {"type": "string", "format": "binary"}

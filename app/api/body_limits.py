@@ -1,7 +1,7 @@
 """Body sizes and media types, checked before an endpoint sees the body.
 
-Invariants: a body over its limit is cut off while it streams, whatever its headers say; JSON endpoints take JSON only.
-The limit stops a caller from filling memory, so it holds for paths that do not exist, too.
+Invariants: a body over its limit is cut off while it streams, whatever its headers say; JSON endpoints take JSON only; a
+caller whose body is not read to its end still gets to read the answer.
 Source: RFC 9110 sections 15.5.14 and 15.5.16.
 """
 

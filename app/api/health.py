@@ -1,9 +1,9 @@
 """Whether the process lives, and whether it can serve."""
 
 from fastapi import APIRouter, Response
-from sqlalchemy import text
 
 from app.api.dependencies import InTransaction, ServiceOf
+from app.db.engine import load_revision
 from app.errors import Unavailable
 
 router = APIRouter(tags=["health"])
@@ -18,7 +18,7 @@ def get_livez() -> Response:
 @router.get("/readyz", operation_id="is_ready", response_class=Response)
 def get_readyz(session: InTransaction, service: ServiceOf) -> Response:
     """Answer if the database does, and has the schema that this version needs."""
-    revision = session.scalar(text("SELECT version_num FROM alembic_version"))
+    revision = load_revision(session)
     if revision != service.schema_revision:
         raise Unavailable(f"the schema is {revision}, not {service.schema_revision}: run `trapstreet migrate`")
     return Response("ready\n", media_type="text/plain")

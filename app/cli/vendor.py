@@ -287,15 +287,7 @@ def dispute(
     """File a dispute against an endpoint. Keep `trapstreet agent` running: it answers the openings."""
     with reported(as_json=as_json), ApiClient(url, api_key, log_key) as client:
         statement, index, _ = read_registration(client, registration)
-        interface = Interface.from_json(
-            {
-                "adapter": adapter,
-                "options": parse_loose_json(options.encode()),
-                "preprocessing": parse_loose_json(preprocessing.encode()),
-                "label_map": parse_loose_json(label_map.encode()),
-            },
-            "/interface",
-        )
+        interface = read_interface(adapter, options, preprocessing, label_map)
         policy = Policy(
             bits=bits,
             max_triggers=statement.family(family).size,
@@ -315,12 +307,27 @@ def dispute(
             evidence="label",
             policy=policy,
         )
-        suspect = client.post(
-            "/v1/suspects", {"name": endpoint, "endpoint": endpoint, "interface": interface.to_json()}
-        )
+        suspect = {"name": endpoint, "endpoint": endpoint, "interface": interface.to_json()}
+        suspect_id = client.post("/v1/suspects", suspect)["id"]
         digest = client.upload(covers, "application/json") if covers else None
-        answer = file_dispute(client, suspect["id"], record, read_vendor_key(vendor_key), digest)
+        answer = file_dispute(client, suspect_id, record, read_vendor_key(vendor_key), digest)
         show(answer, as_json=as_json, text=f"dispute {answer['id']}: {answer['state']}")
+
+
+def read_interface(adapter: str, options: str, preprocessing: str, label_map: str) -> Interface:
+    """Read an interface from an adapter's name and JSON texts.
+
+    Raises: Malformed with a pointer.
+    """
+    return Interface.from_json(
+        {
+            "adapter": adapter,
+            "options": parse_loose_json(options.encode()),
+            "preprocessing": parse_loose_json(preprocessing.encode()),
+            "label_map": parse_loose_json(label_map.encode()),
+        },
+        "/interface",
+    )
 
 
 COMMANDS = (keygen, register, labels, embed, dispute)

@@ -135,3 +135,9 @@ def upgrade(url: str) -> None:
         if is_database_away(error):
             raise DatabaseAway("the database does not answer; start it or correct DATABASE_URL") from error
         raise
+
+
+def load_revision(session: Session) -> str | None:
+    """Read which migration the database has."""
+    revision: str | None = session.scalar(text("SELECT version_num FROM alembic_version"))
+    return revision

@@ -82,7 +82,7 @@ def make_api_key(
     if expires_at is not None and expires_at <= now:
         raise Malformed("this time has passed", pointer="/expires_at")
     # The vendor's row is the lock: two that make keys at once count one after the other.
-    session.execute(select(VendorRow.id).where(VendorRow.id == vendor_id).with_for_update()).one()
+    session.execute(select(VendorRow.id).where(VendorRow.id == vendor_id).with_for_update(key_share=True)).one()
     if len(_live(session, vendor_id, now)) >= MAX_LIVE_KEYS:
         raise Conflict(f"{MAX_LIVE_KEYS} keys are alive: revoke one first", state="two_live_keys")
     key_id = base64.b32encode(randomness[:ID_BYTES]).decode().lower()[:ID_CHARACTERS]

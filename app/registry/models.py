@@ -33,8 +33,9 @@ def commit_model(
 
     Raises: SignatureInvalid; Conflict if the vendor committed to it before.
     """
+    time = entry_time(session, now)  # takes the log's lock, under which a vendor's present key stays what it is
+    session.refresh(vendor)
     verify_signature(vendor.public_key, signature, ModelEntry.signed_bytes(vendor.public_key, digest))
-    time = entry_time(session, now)
     query = select(ModelCommitmentRow).where(
         ModelCommitmentRow.sha256 == digest, ModelCommitmentRow.vendor_id == vendor.id
     )

@@ -58,10 +58,11 @@ def register(
     statement = parse_statement(sent.data)
     if statement.log != identity.origin:
         raise PolicyRefused(f"a statement for another log; this one is {identity.origin}", pointer="/log")
-    if statement.vendor_key != vendor.public_key:
-        raise PolicyRefused("not the vendor's present key", pointer="/vendor_key")
+    _check_present_key(vendor, statement)
     verify_signature(statement.vendor_key, sent.signature, sent.data)
     entry_time(session, now)  # takes the log's lock: of two with one statement the second sees the first
+    session.refresh(vendor)
+    _check_present_key(vendor, statement)  # again: a rotation may have come between
     _refuse_second(session, sent.data)
 
     def entry(nonce_hash: bytes, time: str) -> RegistrationEntry:
@@ -114,7 +115,7 @@ def list_registrations(session: Session, vendor_id: UUID, after: UUID | None, li
 def note_beacon(session: Session, entry_index: int, beacon_index: int) -> bool:
     """Write down which entry drew a registration's labels; say whether `entry_index` is a registration."""
     query = select(RegistrationRow).options(defer(RegistrationRow.statement))
-    row = session.scalar(query.where(RegistrationRow.entry_index == entry_index).with_for_update())
+    row = session.scalar(query.where(RegistrationRow.entry_index == entry_index).with_for_update(key_share=True))
     if row is None:
         return False
     row.beacon_index = beacon_index
@@ -130,6 +131,11 @@ def beacon_index_of(row: RegistrationRow) -> int:
     if row.beacon_index is None:
         raise Conflict("the labels are not drawn yet: ask again in a moment", state="awaiting_beacon")
     return row.beacon_index
+
+
+def _check_present_key(vendor: VendorRow, statement: Statement) -> None:
+    if statement.vendor_key != vendor.public_key:
+        raise PolicyRefused("not the vendor's present key", pointer="/vendor_key")
 
 
 def _refuse_second(session: Session, statement: bytes) -> None:

@@ -110,11 +110,11 @@ def rotate_key(
 
     Raises: SignatureInvalid; Conflict if the new key is taken.
     """
-    row = session.get_one(VendorRow, vendor_id, with_for_update=True)
+    time = entry_time(session, now)  # takes the log's lock, under which a vendor's present key stays what it is
+    row = session.get_one(VendorRow, vendor_id, populate_existing=True)
     signed = VendorKeyEntry.signed_bytes(public_key, str(vendor_id))
     verify_signature(row.public_key, signature, signed)
     verify_signature(public_key, possession, signed)
-    time = entry_time(session, now)
     _check_key_is_free(session, public_key)
     row.public_key = public_key
     entry = VendorKeyEntry(time=time, public_key=public_key, vendor=str(vendor_id), signature=signature)

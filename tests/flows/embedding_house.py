@@ -4,7 +4,6 @@ import base64
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 from sqlalchemy import select
 
 from app.cli.client import ApiClient, register_statement, register_vendor
@@ -29,6 +27,7 @@ from app.protocol.records import WorkerKeyEntry
 from app.settings import Settings
 from app.storage.secret_file import load_secret
 from tests.conftest import TEMPLATE, Database, Server
+from tests.flows.running_api import served
 from tests.training.examples import CLASSES, TINY, image_key, shapes_to_learn, write_tensors
 
 ROOT = Path(__file__).parents[2]
@@ -100,20 +99,11 @@ def open_house(server: Server, folder: Path, queue: str) -> Iterator[House]:
         identity = LogIdentity(ORIGIN, load_secret(settings.log_key_path, 32, create_from=os.urandom(32)))
         made = House(folder, database, environment, identity, queue)
         announce(database.service, identity, {queue: load_queue_key(settings.queue_key_folder, queue)})
-        server = uvicorn.Server(
-            uvicorn.Config(create_app(settings, database.service_url), host="127.0.0.1", port=0, log_level="warning")
-        )
-        thread = threading.Thread(target=server.run)
-        thread.start()
         try:
-            wait_until(lambda: server.started)
-            made.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-            made.start("probe", "system")
-            yield made
+            with served(create_app(settings, database.service_url)) as made.url, made.clients:
+                made.start("probe", "system")
+                yield made
         finally:
-            made.clients.close()
-            server.should_exit = True
-            thread.join()
             for process in made.processes:
                 process.kill()
                 process.wait()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
 from app.cli.client import ApiProblem
 from app.db.engine import transaction
@@ -159,6 +159,27 @@ def test_everything_is_killed_between_the_last_block_and_the_verdict(service: Se
         service.kill("api")
         service.start_worker()
         service.start_api()
+        dispute = answer_whatever_happens(claimant, dispute_id)
+    assert dispute["verdict"] == "CONFIRMED"
+    verify_whole(claimant, dispute)
+
+
+def test_a_dispute_whose_job_was_lost_is_set_off_again(service: Service) -> None:
+    claimant = sign_up(service, "sixth")
+    with SuspectSimulator(claimant.stolen(1.0)) as suspect:
+        dispute_id = claimant.file(suspect, covers_per_trigger=0)
+        needs = claimant.wait(dispute_id, lambda found: found["needs"]["inputs"], "the first need")["needs"]
+        service.kill("worker")
+        for block in (0, 1):
+            claimant.open_inputs(dispute_id, block, needs["inputs"]["indices"])
+            needs = claimant.read(dispute_id)["needs"]
+        assert (needs["inputs"], needs["labels"]) == (None, None)
+        with service.database.owner.begin() as connection:
+            lost = text("DELETE FROM procrastinate_jobs WHERE task_name = 'probe_block' RETURNING id")
+            assert connection.execute(lost).all()
+            long_ago = text("UPDATE disputes SET updated_at = updated_at - interval '1 hour' WHERE id = :id")
+            connection.execute(long_ago, {"id": dispute_id})
+        service.start_worker()
         dispute = answer_whatever_happens(claimant, dispute_id)
     assert dispute["verdict"] == "CONFIRMED"
     verify_whole(claimant, dispute)

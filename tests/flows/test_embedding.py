@@ -136,6 +136,23 @@ def test_when_a_worker_is_killed_another_takes_its_order_over(house, owner, work
     assert len(entries) == 1
 
 
+def test_when_postgres_is_killed_the_training_goes_on_and_is_delivered(house, owner, worker):
+    order = owner.place(LONG)
+    owner.wait_for_progress(order)
+    house.database.server.kill()
+
+    def is_done() -> bool:
+        try:
+            return owner.read(order)["state"] == "done"
+        except ApiProblem as problem:
+            if problem.status != 503:
+                raise
+            return False
+
+    wait_until(is_done)
+    assert house.row(order).attempt == 0
+
+
 def test_another_marking_key_than_the_registered_one_fails_with_a_reason(house, owner, worker):
     other = MarkingKey(os.urandom(32), owner.key.inputs)
     failed = owner.wait_for(owner.place(sealed_key=owner.sealed(other)), "failed")

@@ -1,11 +1,10 @@
 """A complete dispute without service, database or network: log, marking key, questions and answers from fixed seeds.
 
 `play(Plan(...))` gives the evidence that such a dispute leaves behind; `bundle_of` closes it with a verdict and writes the
-bundle. `relogged`, `reasked` and `resealed` change one thing and repair everything that depends on it, so that a test can
-break one check and no other. An endpoint is a function from a question to endpoint labels, or None for no answer.
+bundle. An endpoint is a function from a question to endpoint labels, or None for no answer. `altered_evidence` breaks it.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache, cached_property
@@ -352,30 +351,6 @@ def ask(plan: Plan, key: MarkingKey, evidence: Evidence, block: int, n: int, rol
         certificate_sha256=b"",
     )
     return AskedQuery(block=block, record=record, role=role, blind=blind, request=request, response=response)
-
-
-def relogged(logged: Logged, *, index: int | None = None, **changes) -> Logged:
-    """The same entry with other values, as if it had been logged so."""
-    entry = replace(logged.entry, **changes)
-    return Logged(logged.index if index is None else index, entry, entry.encode())
-
-
-def reasked(evidence: Evidence, queries: Iterable[AskedQuery]) -> Evidence:
-    """Other queries, with the heads in the log computed over them."""
-    queries = tuple(queries)
-    head, blocks = FIRST_HEAD, []
-    for block in evidence.blocks:
-        number = block.entry.block
-        head = block_head(head, number, (query.record for query in queries if query.block == number))
-        blocks.append(relogged(block, head=head))
-    return replace(evidence, queries=queries, blocks=tuple(blocks))
-
-
-def resealed(evidence: Evidence, **changes) -> Evidence:
-    """Another filing record, signed and hidden in the filing entry; what is asked would then be in another order."""
-    record = replace(evidence.record, **changes)
-    filing = relogged(evidence.filing, record_hash=record.hidden_hash(evidence.blind))
-    return replace(evidence, record=record, filing=filing, signature=sign(VENDOR_KEY, record.encode()))
 
 
 def bundle_of(

@@ -12,6 +12,7 @@ from app.protocol.records import BlockEntry
 from app.protocol.transcript import Role
 from app.protocol.verdict import Standing
 from app.signature import sign
+from tests.unit.protocol.altered_evidence import reasked, relogged, resealed
 from tests.unit.protocol.dispute_in_memory import (
     ARBITER_KEY,
     ARBITER_PUBLIC,
@@ -23,9 +24,6 @@ from tests.unit.protocol.dispute_in_memory import (
     input_of,
     marking_key,
     play,
-    reasked,
-    relogged,
-    resealed,
     seed,
     silent,
     silent_on_triggers,

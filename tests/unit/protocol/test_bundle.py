@@ -79,7 +79,8 @@ def test_one_byte_changed_at_any_fiftieth_of_any_file_is_found(files):
         for part in range(50):
             at = part * len(data) // 50
             damaged = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
-            for log_key in (LOG_PUBLIC, None):
+            # Without a key every tenth, to save time: what is checked then is the same but for the index.
+            for log_key in (LOG_PUBLIC, None)[: 2 if part % 10 == 0 else 1]:
                 assert refusal(files | {name: damaged}, log_key), (name, at)
 
 

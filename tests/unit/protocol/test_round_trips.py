@@ -64,7 +64,7 @@ PARSERS = {
 }
 
 every_parser = pytest.mark.parametrize("parser", PARSERS.values(), ids=PARSERS)
-few = settings(deadline=None, max_examples=25)
+few = settings(deadline=None, max_examples=15)
 
 
 def check(parser, data):
