@@ -1,7 +1,7 @@
 """The queue's way to the database, for workers: patient, and fair to jobs whose worker died.
 
 Invariants: while the database is away every question but one waits for it, so a running job outlives the outage; a
-stalled job is handed out again once, however many workers notice it.
+stalled job is handed out again once, however many workers notice it; only the attempt that holds a job ends it.
 Source: procrastinate 3.10, whose queries and SQL functions these are.
 """
 
@@ -9,13 +9,16 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
+from datetime import datetime
 from typing import Any, LiteralString, TypeVar
 
 import procrastinate
 import psycopg
 from procrastinate.exceptions import ConnectorException, UniqueViolation
-from procrastinate.jobs import Job
+from procrastinate.jobs import Job, Status
+from procrastinate.manager import JobManager
 from procrastinate.sql import queries
+from procrastinate.utils import utcnow
 
 from app.db.engine import CONNECT_SECONDS, is_database_away, libpq_url
 
@@ -104,8 +107,51 @@ _FAIL: LiteralString = """
     SELECT procrastinate_finish_job_v1(id, 'failed', false) FROM held
 """
 _FORGET: LiteralString = """
-    DELETE FROM procrastinate_jobs WHERE task_name = %(task)s AND status IN ('succeeded', 'failed')
+    DELETE FROM procrastinate_jobs WHERE task_name = ANY(%(tasks)s) AND status IN ('succeeded', 'failed')
 """
+_FINISH: LiteralString = """
+    WITH held AS MATERIALIZED (
+        SELECT id FROM procrastinate_jobs
+        WHERE id = %(job_id)s AND attempts = %(attempts)s AND status = 'doing' FOR UPDATE
+    )
+    SELECT procrastinate_finish_job_v1(id, %(status)s, %(delete_job)s) FROM held
+"""
+_TRY_AGAIN: LiteralString = """
+    WITH held AS MATERIALIZED (
+        SELECT id FROM procrastinate_jobs
+        WHERE id = %(job_id)s AND attempts = %(attempts)s AND status = 'doing' FOR UPDATE
+    )
+    SELECT procrastinate_retry_job_v2(id, %(retry_at)s, %(priority)s, %(queue)s, %(lock)s) FROM held
+"""
+
+
+class FencedJobManager(JobManager):
+    """Ends a job only as the attempt that holds it: a worker that only seemed dead cannot end its successor's run."""
+
+    async def finish_job(self, job: Job, status: Status, delete_job: bool) -> None:  # noqa: FBT001  # the base's signature
+        """Set a job to its final state, if it is still this attempt's."""
+        await self.connector.execute_query_async(
+            _FINISH, job_id=job.id, attempts=job.attempts, status=status.value, delete_job=delete_job
+        )
+
+    async def retry_job(
+        self,
+        job: Job,
+        retry_at: datetime | None = None,
+        priority: int | None = None,
+        queue: str | None = None,
+        lock: str | None = None,
+    ) -> None:
+        """Put a job back, if it is still this attempt's."""
+        await self.connector.execute_query_async(
+            _TRY_AGAIN,
+            job_id=job.id,
+            attempts=job.attempts,
+            retry_at=retry_at or utcnow(),
+            priority=priority,
+            queue=queue,
+            lock=lock,
+        )
 
 
 async def hand_out_stalled(app: procrastinate.App, own_task: str, stalled_seconds: float) -> None:
@@ -113,8 +159,9 @@ async def hand_out_stalled(app: procrastinate.App, own_task: str, stalled_second
     for job in await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=stalled_seconds):
         logger.warning("job %s (%s) stalled in attempt %s", job.id, job.task_name, job.attempts)
         await _take_back(app.connector, job, is_own=job.task_name == own_task)
-    # Every few seconds one more run of no interest.
-    await app.connector.execute_query_async(_FORGET, task=own_task)
+    # Tasks of the clock leave one more run of no interest every few seconds.
+    tasks = [name for name, _ in app.periodic_registry.periodic_tasks]
+    await app.connector.execute_query_async(_FORGET, tasks=tasks)
 
 
 async def _take_back(connector: procrastinate.BaseConnector, job: Job, *, is_own: bool) -> None:

@@ -26,7 +26,14 @@ from procrastinate.jobs import Job
 
 from app.db.engine import is_database_away
 from app.errors import Unavailable
-from app.jobs.connector import FIRST_WAIT_SECONDS, LAST_WAIT_SECONDS, PatientConnector, hand_out_stalled, is_orphaned
+from app.jobs.connector import (
+    FIRST_WAIT_SECONDS,
+    LAST_WAIT_SECONDS,
+    FencedJobManager,
+    PatientConnector,
+    hand_out_stalled,
+    is_orphaned,
+)
 from app.jobs.names import SYSTEM
 from app.jobs.queue import RETRY_STALLED_TASK, Attempt, Stopped
 
@@ -143,6 +150,7 @@ def make_app(
 ) -> procrastinate.App:
     """Make the worker's app from handlers by task name; those named in `periodic` also run by the clock."""
     app = procrastinate.App(connector=PatientConnector(url))
+    app.job_manager = FencedJobManager(app.connector)
     policy = policy or RetryPolicy()
     for name, handler in handlers.items():
         _add_handler(app, name, handler, policy, (periodic or {}).get(name))

@@ -1,5 +1,6 @@
 """Jobs in the caller's transaction, and workers that die: real processes, real signals."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -13,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from procrastinate.jobs import Status
 from sqlalchemy import func, select, text
 
 from app.db.engine import transaction
 from app.db.tables import SigningChallengeRow
 from app.errors import Conflict
-from app.jobs.loop import Every
+from app.jobs.connector import _take_back
+from app.jobs.loop import Every, make_app
 from app.jobs.queue import cancel, enqueue, find_state, verify_current
 from tests.conftest import Database
 
@@ -380,3 +383,28 @@ def test_the_runs_of_the_stalled_job_task_do_not_pile_up(workshop: Workshop) -> 
 def test_an_interval_that_does_not_divide_a_minute_is_refused() -> None:
     with pytest.raises(ValueError, match="60"):
         Every(7, "system").cron()
+
+
+def test_a_worker_that_only_seemed_dead_cannot_end_its_successors_run(workshop: Workshop) -> None:
+    job_id = workshop.place("note")
+
+    async def story() -> list[str]:
+        app = make_app(workshop.database.service_url, {"note": lambda _attempt, _args: None})
+        seen = []
+        async with app.open_async():
+            manager = app.job_manager
+            first_worker, second_worker = await manager.register_worker(), await manager.register_worker()
+            slow = await manager.fetch_job(["probe"], worker_id=first_worker)
+            assert slow is not None
+            await _take_back(app.connector, slow, is_own=False)
+            successor = await manager.fetch_job(["probe"], worker_id=second_worker)
+            assert successor is not None
+            assert successor.attempts == slow.attempts + 1
+            for job in (slow, successor):
+                await manager.finish_job(job, Status.SUCCEEDED, delete_job=False)
+                with transaction(workshop.database.service) as session:
+                    state = find_state(session, job_id)
+                    seen.append(state.status if state else "")
+        return seen
+
+    assert asyncio.run(story()) == ["doing", "succeeded"]
