@@ -35,21 +35,11 @@ print(*extras["embedded"], *extras["torch"], *extras["demo"], sep="\n")' > train
     && python3 -m pip --python /opt/trapstreet/bin/python install -c constraints.txt -r training.txt
 
 
-# --- Our own code as a wheel, made once for both images ----------------------------------------------------------------
-FROM core AS wheel
+# --- Our own code, installed beside the environment it belongs to ------------------------------------------------------
+FROM core AS code
 COPY . .
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
-    python3 -m pip wheel --no-deps --wheel-dir /wheels .
-
-
-FROM core AS web-environment
-COPY --from=wheel /wheels /wheels
-RUN python3 -m pip --python /opt/trapstreet/bin/python install --no-index --no-deps /wheels/*.whl
-
-
-FROM training AS gpu-worker-environment
-COPY --from=wheel /wheels /wheels
-RUN python3 -m pip --python /opt/trapstreet/bin/python install --no-index --no-deps /wheels/*.whl
+    python3 -m pip --python /opt/trapstreet/bin/python install --no-deps --root /code .
 
 
 # --- What both images are: the base, a user without rights, and the folders it may write -------------------------------
@@ -73,7 +63,9 @@ ENTRYPOINT ["trapstreet"]
 
 # --- The embedding worker ----------------------------------------------------------------------------------------------
 FROM runtime AS gpu-worker
-COPY --from=gpu-worker-environment /opt/trapstreet /opt/trapstreet
+COPY --from=training /opt/trapstreet /opt/trapstreet
+# Our code is a layer of its own over the packages: a new version is about a megabyte to push and to pull.
+COPY --from=code /code /
 # A worker listens on nothing that could be asked. Its signs of life go to the database, and a job whose worker gives
 # none is handed to another; a worker that ends is the orchestrator's to restart.
 HEALTHCHECK NONE
@@ -82,7 +74,8 @@ CMD ["worker", "--queue", "embed.gpu"]
 
 # --- The API, the light worker, migrations; last, so that a plain `docker build .` makes the small image ---------------
 FROM runtime AS web
-COPY --from=web-environment /opt/trapstreet /opt/trapstreet
+COPY --from=core /opt/trapstreet /opt/trapstreet
+COPY --from=code /code /
 # Inside a container, loopback is nobody's; who may reach the port is decided where it is published.
 ENV TRAPSTREET_API_HOST=0.0.0.0 TRAPSTREET_API_PORT=8000
 EXPOSE 8000

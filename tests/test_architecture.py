@@ -19,10 +19,10 @@ from app.keys.commitment import InputOpening, LabelOpening
 from app.keys.key_file import CoverSet, PlainKey, PlainKeyB, SealedKey
 from app.keys.statement import Statement
 from app.protocol.bundle import Course, EvidenceList, Index, Openings
+from app.protocol.figures import Standing
 from app.protocol.interface import Interface, InterfaceOrigin
 from app.protocol.records import ENTRIES, FilingRecord, Policy
 from app.protocol.transcript import AskedQuery, Query, Role
-from app.protocol.verdict import Standing
 from app.settings import Settings
 from app.suspects.adapters.answers import REASONS
 from app.suspects.transport import TRANSPORT_ERRORS

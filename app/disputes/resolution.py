@@ -24,10 +24,11 @@ from app.disputes.course import lock_dispute
 from app.disputes.states import DECIDING, WITHDRAWN, next_state
 from app.jobs.queue import Attempt, verify_current
 from app.log.store import Appended, LogIdentity, append, count_entries, entry_time, receipt_for
-from app.protocol.assessment import Assessment, Evidence, Logged, assess, find_fault
+from app.protocol.assessment import Assessment, Evidence, Logged, assess
 from app.protocol.bundle import encode_bundle, encode_evidence, logged_entries
+from app.protocol.faults import find_fault
+from app.protocol.figures import Standing
 from app.protocol.records import FilingEntry, RegistrationEntry, VerdictEntry, WithdrawalEntry, parse_entry
-from app.protocol.verdict import Standing
 from app.storage.archive import pack
 from app.storage.objects import put_bytes
 from app.suspects.adapter_codec import AdapterCodec

@@ -25,11 +25,13 @@ from app.keys.commitment import InputOpening, LabelOpening
 from app.keys.trigger_set import MAX_TRIGGERS
 from app.merkle.checkpoint import ORIGIN_PATTERN, Checkpoint, fingerprint
 from app.merkle.receipt import parse_receipt, verify_receipt
-from app.protocol.assessment import Assessment, Codec, Evidence, Logged, assess, find_fault
+from app.protocol.assessment import Assessment, Evidence, Logged, assess
 from app.protocol.evidence import Outcome
-from app.protocol.records import VerdictEntry, parse_entry
+from app.protocol.faults import Codec, find_fault
+from app.protocol.figures import Standing
+from app.protocol.records import VerdictEntry, WithdrawalEntry, parse_entry
 from app.protocol.transcript import AskedQuery
-from app.protocol.verdict import Decision, Standing
+from app.protocol.verdict import Decision
 
 EVIDENCE_FILES = ("course.json", "openings.json", "queries.jsonl", "report.json")
 
@@ -190,7 +192,7 @@ def check_bundle(
     """Recompute a verdict from its bundle.
 
     Steps: 1. nothing is missing or extra; 2. every entry is in the log; 3. the evidence list is the one the verdict entry
-    names, and every file is the one it lists; 4. all checks of `assessment.find_fault`; 5. the verdict and every figure
+    names, and every file is the one it lists; 4. all checks of `faults.find_fault`; 5. the verdict and every figure
     come out the same.
 
     Raises: ProofError with the reason.
@@ -305,6 +307,8 @@ def _check_verdict(
     stated = (verdict.verdict, verdict.reason, verdict.asked, verdict.matches)
     if found != stated:
         raise ProofError(f"recomputed {found}, but the log says {stated}")
+    if isinstance(verdict, WithdrawalEntry) != (evidence.end == "withdrawn" and decision.verdict == "INCONCLUSIVE"):
+        raise ProofError("a withdrawal is logged as one, and nothing else is")
     if not fault and not _is_end_true(assessment):
         raise ProofError(f"the course says that the dispute ended: {evidence.end}, but the evidence does not")
     return assessment

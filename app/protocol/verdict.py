@@ -7,31 +7,19 @@ Invariants: pure; exact integers; the figures never change the verdict.
 Source: protocol.md sections 6 and 8; Adi et al. 2018 section 4 (Verify step 3, the paper's rule).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from fractions import Fraction
-from math import isqrt
-from typing import Any
+from dataclasses import dataclass
 
-from app.canonical import Record, as_form, integer, lp, sha256, tag, u32
-from app.keys.labels import draw_label
 from app.protocol.evidence import (
     Outcome,
     Step,
     Walk,
-    clopper_pearson_lower,
-    decimal_text,
-    exact_tail,
     fisher_tail,
-    log2_text,
     threshold,
     walk,
 )
 
 # Both tests of cooperation decide at one in 2^20, one-sided.
 COOPERATION_BITS = 20
-
-PLACEBOS = 1000
 
 # The paper's tolerance: at most one answer in ten may differ.
 PAPER_RULE = (9, 10)
@@ -145,96 +133,3 @@ def cooperation_tests(case: Case) -> dict[str, tuple[int, int]]:
         "selective_silence": fisher_tail(unanswered, len(asked), look_alikes_unanswered, len(asked)),
         "selective_wavering": fisher_tail(sum(twice), len(twice), sum(look_alikes_twice), len(look_alikes_twice)),
     }
-
-
-def placebo_matches(salt: bytes, classes: int, answers: Sequence[tuple[int, bytes, frozenset[int]]]) -> list[int]:
-    """Count the matches of 1000 placebo beacons on the same answers: (index, label key, classes answered) each."""
-    counts = []
-    for number in range(PLACEBOS):
-        placebo = sha256(lp(tag("placebo"), salt, u32(number)))
-        counts.append(sum(draw_label(placebo, key, index, classes) in group for index, key, group in answers))
-    return counts
-
-
-def is_placebo_sum_odd(counts: Sequence[int], chances: Sequence[Fraction]) -> bool:
-    """Tell whether the placebos' sum lies more than six standard deviations from its mean; reported, never decisive."""
-    distance = abs(sum(counts) - PLACEBOS * sum(chances, Fraction(0)))
-    variance = PLACEBOS * sum((p * (1 - p) for p in chances), Fraction(0))
-    return distance * distance > 36 * variance
-
-
-@dataclass(frozen=True)
-class Standing(Record):
-    """How many registrations and filings the log held at the verdict's tree size, as the service counted them."""
-
-    tree_size: int = field(metadata=as_form(integer(0)))
-    registrations: int = field(metadata=as_form(integer(0)))
-    filings: int = field(metadata=as_form(integer(0)))
-
-
-def figures(
-    case: Case,
-    decision: Decision,
-    standing: Standing,
-    placebos: Sequence[int],
-    chances: Sequence[Fraction],
-) -> dict[str, Any]:
-    """Give every reported figure as canonical JSON values (decimals are strings)."""
-    ended = decision.walk
-    steps = [trial.step for trial in case.trials[: ended.asked]]
-    common: dict[str, Any] = {
-        "verdict": decision.verdict,
-        "reason": decision.reason,
-        "assurance_class": case.assurance_class,
-        "asked": ended.asked,
-        "matches": ended.matches,
-        "answered": sum(step.outcome in (Outcome.MATCH, Outcome.MISMATCH) for step in steps),
-        "no_answer": sum(step.outcome is Outcome.NO_ANSWER for step in steps),
-        "withheld": sum(step.outcome is Outcome.WITHHELD for step in steps),
-        "covers_asked": case.covers_asked,
-        "covers_answered": case.covers_answered,
-        "paper_rule": {"met": decision.paper_rule, "natural_class_check": "not made"},
-        "cooperation": {name: _minus_log2(p) for name, p in cooperation_tests(case).items()},
-        "bits": case.bits,
-        "interface_bits": case.interface_bits,
-        "families": case.families,
-        "ordinal": case.ordinal,
-        "end": case.end,
-        "standing": standing.to_json(),
-    }
-    if case.assurance_class == "B":
-        return common
-    return common | _class_a_figures(case, ended, steps, standing) | {"placebos": _placebo_figures(placebos, chances)}
-
-
-def _class_a_figures(case: Case, ended: Walk, steps: Sequence[Step], standing: Standing) -> dict[str, Any]:
-    tail = exact_tail(steps, ended.matches)
-    evidence, seen = ended.evidence, standing.registrations * standing.filings
-    return {
-        "log2_e": ended.log2_e,
-        "log2_threshold": log2_text(case.bound, 1),
-        "log2_f": log2_text(*ended.futility),
-        "log2_e_corrected": log2_text(evidence[0], evidence[1] * max(seen, 1)),
-        "tail": {
-            "fraction": f"{tail[0]}/{tail[1]}",
-            "minus_log2": _minus_log2(tail),
-            "note": "valid only had n been fixed beforehand",
-        },
-        "match_rate_lower": clopper_pearson_lower(ended.matches, ended.asked),
-    }
-
-
-def _placebo_figures(counts: Sequence[int], chances: Sequence[Fraction]) -> dict[str, Any]:
-    histogram = [counts.count(matches) for matches in range(max(counts, default=0) + 1)]
-    mean = sum(chances, Fraction(0))
-    variance = sum((p * (1 - p) for p in chances), Fraction(0))
-    return {
-        "histogram": histogram,
-        "expected_mean": decimal_text(mean.numerator, mean.denominator),
-        "expected_deviation": decimal_text(isqrt(int(variance * 10**12)), 10**6),
-        "is_odd": is_placebo_sum_odd(counts, chances),
-    }
-
-
-def _minus_log2(p: tuple[int, int]) -> str:
-    return "inf" if p[0] == 0 else log2_text(p[1], p[0])

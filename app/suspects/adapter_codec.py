@@ -6,7 +6,7 @@ from app.suspects.adapters import load_adapter, read_answer
 
 
 class AdapterCodec:
-    """Reads requests and responses by the adapter that an interface names (a `protocol.assessment.Codec`)."""
+    """Reads requests and responses by the adapter that an interface names (a `protocol.faults.Codec`)."""
 
     def decode_request(self, interface: Interface, body: bytes, statement: Statement) -> bytes:
         """Read the canonical input out of a request.

@@ -306,7 +306,8 @@ def sign_up(
     if commit_first is not None:
         commit(client, private_key, commit_first)
     answer = register_statement(client, statement, private_key)
-    drawn = chosen or draw_labels(key, _salt(client, answer), CLASSES)
+    salt = _salt(client, answer)  # waits for the beacon, without which nothing can be filed
+    drawn = chosen or draw_labels(key, salt, CLASSES)
     covers = service.folder / f"covers-{name}.json"
     covers.write_bytes(encode_cover_set([image("cover", number) for number in range(60)]))
     return Claimant(

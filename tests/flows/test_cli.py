@@ -12,7 +12,7 @@ import pytest
 
 from app.keys.key_file import encode_cover_set, parse_key_file
 from app.storage.archive import pack, unpack
-from tests.flows.claimant import CLASSES, Service, image, natural, running, scores, wait_until
+from tests.flows.claimant import CLASSES, Service, image, natural, scores, wait_until
 from tests.simulators.suspect import SuspectSimulator
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "protocol-v1.json"
@@ -32,15 +32,6 @@ def command(*words, status=0, **environment):
     )
     assert done.returncode == status, done.stderr.decode()[-3000:]
     return json.loads(done.stdout)
-
-
-@pytest.fixture(scope="module")
-def service(server, tmp_path_factory):
-    with (
-        server.database("made_by_the_migrations") as database,
-        running(database, tmp_path_factory.mktemp("cli")) as service,
-    ):
-        yield service
 
 
 @pytest.fixture(scope="module")

@@ -19,9 +19,11 @@ from app.keys.trigger_set import Family, TensorInput
 from app.merkle.checkpoint import Checkpoint, sign_checkpoint
 from app.merkle.receipt import Receipt, encode_receipt
 from app.merkle.tree import MemoryTree, leaf_hash
-from app.protocol.assessment import Assessment, Evidence, Logged, assess, find_fault
+from app.protocol.assessment import Assessment, Evidence, Logged, assess
 from app.protocol.bundle import EVIDENCE_FILES, EvidenceList, encode_bundle, encode_evidence
 from app.protocol.challenge import is_repeated, look_alike
+from app.protocol.faults import find_fault
+from app.protocol.figures import Standing
 from app.protocol.interface import BY_CLAIMANT, Interface, InterfaceOrigin
 from app.protocol.records import (
     BeaconEntry,
@@ -32,9 +34,9 @@ from app.protocol.records import (
     Policy,
     RegistrationEntry,
     VerdictEntry,
+    WithdrawalEntry,
 )
 from app.protocol.transcript import FIRST_HEAD, AskedQuery, Query, Role, block_head
-from app.protocol.verdict import Standing
 from app.signature import public_key_of, sign
 
 ORIGIN = "log.example/trapstreet"
@@ -358,7 +360,7 @@ def bundle_of(
     *,
     files: Mapping[str, bytes] | None = None,
     standing: Standing | None = None,
-    entry: type[VerdictEntry] = VerdictEntry,
+    entry: type[VerdictEntry] | None = None,
     **stated: Any,
 ) -> dict[str, bytes]:
     """Log the verdict and write the bundle; the played log stays as it was.
@@ -383,6 +385,8 @@ def bundle_of(
         "matches": decision.walk.matches,
         "bundle": sha256(written["evidence.json"]),
     }
-    verdict = log.append(entry, **(fields | stated))
+    is_withdrawal = played.evidence.end == "withdrawn" and decision.verdict == "INCONCLUSIVE"
+    kind = entry or (WithdrawalEntry if is_withdrawal else VerdictEntry)
+    verdict = log.append(kind, **(fields | stated))
     receipts = {index: log.receipt(index) for index in range(len(log.entries))}
     return encode_bundle(played.evidence, written, verdict, receipts, log=log.origin, log_key=log.public_key)

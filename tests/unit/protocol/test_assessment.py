@@ -5,12 +5,13 @@ from dataclasses import replace
 import pytest
 
 from app.canonical import encode_json, parse_json, sha256
-from app.protocol.assessment import assess, find_fault
+from app.protocol.assessment import assess
 from app.protocol.evidence import Outcome
+from app.protocol.faults import find_fault
+from app.protocol.figures import Standing
 from app.protocol.interface import Interface, InterfaceOrigin
 from app.protocol.records import BlockEntry
 from app.protocol.transcript import Role
-from app.protocol.verdict import Standing
 from app.signature import sign
 from tests.unit.protocol.altered_evidence import reasked, relogged, resealed
 from tests.unit.protocol.dispute_in_memory import (
@@ -88,6 +89,10 @@ def with_query(n, evidence=EVIDENCE, **changes):
     record = changes.pop("record", {})
     queries[n] = replace(queries[n], record=replace(queries[n].record, **record), **changes)
     return reasked(evidence, queries)
+
+
+def renumbered(queries):
+    return [replace(query, record=replace(query.record, n=n)) for n, query in enumerate(queries)]
 
 
 def with_role(n, role):
@@ -251,6 +256,14 @@ FAULTS = {
     "a trigger asked twice that is not due": (
         with_role(LOOK_ALIKE, EVIDENCE.queries[TRIGGER].role),
         "does not ask exactly the triggers",
+    ),
+    "fewer covers than the policy says": (
+        reasked(EVIDENCE, renumbered([query for query in EVIDENCE.queries if query.record.n != COVER])),
+        "as many covers",
+    ),
+    "asked more often than allowed": (
+        with_query(TRIGGER, record={"attempt": EVIDENCE.record.policy.attempts + 1}),
+        "asked more often",
     ),
     "a trigger passed off as a cover": (with_role(TRIGGER, Role("cover", 5, 0)), "does not ask exactly the triggers"),
     "triggers out of the challenge's order": (

@@ -6,8 +6,8 @@ from app.canonical import encode_json, parse_json
 from app.errors import ProofError
 from app.merkle.checkpoint import fingerprint
 from app.protocol.bundle import EVIDENCE_FILES, Course, Index, check_bundle, encode_evidence
-from app.protocol.records import WithdrawalEntry
-from app.protocol.verdict import Standing
+from app.protocol.figures import Standing
+from app.protocol.records import VerdictEntry, WithdrawalEntry
 from tests.unit.protocol.dispute_in_memory import (
     ARBITER_PUBLIC,
     LOG_PUBLIC,
@@ -218,8 +218,10 @@ def test_a_void_verdict_is_checked_like_any_other():
 
 
 def test_a_withdrawal_closes_a_bundle_too():
-    files = bundle_of(play(Plan(blocks=0, end="withdrawn")), entry=WithdrawalEntry)
-    assert isinstance(check(files).entry, WithdrawalEntry)
+    withdrawn = play(Plan(blocks=0, end="withdrawn"))
+    assert isinstance(check(bundle_of(withdrawn)).entry, WithdrawalEntry)
+    assert "logged as one" in refusal(bundle_of(withdrawn, entry=VerdictEntry))
+    assert "logged as one" in refusal(bundle_of(play(SMALL), entry=WithdrawalEntry))
 
 
 def index_of(files, **changes):

@@ -6,19 +6,11 @@ import pytest
 from app.canonical import lp, sha256, tag, u32
 from app.keys.labels import draw_label
 from app.protocol.evidence import Outcome, Step
-from app.protocol.verdict import (
-    Case,
-    Standing,
-    Trial,
-    cooperation_tests,
-    decide,
-    figures,
-    is_paper_rule_met,
-    is_placebo_sum_odd,
-    placebo_matches,
-)
+from app.protocol.figures import Standing, Trust, figures, is_placebo_sum_odd, placebo_matches
+from app.protocol.verdict import Case, Trial, cooperation_tests, decide, is_paper_rule_met
 
 STANDING = Standing(tree_size=9, registrations=2, filings=4)
+TRUST = Trust("local", "operator trusted for time", "claimant", 1)
 
 
 def trials(outcome, count, *, look_alike_answered=True, differs=(None, None), group=1):
@@ -158,7 +150,7 @@ def test_a_placebo_sum_is_odd_beyond_six_deviations():
 
 
 def figures_of(case, placebos=(), chances=()):
-    return figures(case, decide(case), STANDING, placebos, chances)
+    return figures(case, decide(case), STANDING, placebos, chances, trust=TRUST)
 
 
 def test_class_a_figures_are_those_of_the_walk():
@@ -180,7 +172,7 @@ def test_class_a_figures_are_those_of_the_walk():
 
 def test_a_log_said_to_hold_nothing_corrects_nothing():
     nothing = Standing(0, 0, 0)
-    report = figures(case(MATCHES), decide(case(MATCHES)), nothing, [], [])
+    report = figures(case(MATCHES), decide(case(MATCHES)), nothing, [], [], trust=TRUST)
     assert report["log2_e_corrected"] == report["log2_e"]
 
 

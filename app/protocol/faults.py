@@ -1,0 +1,206 @@
+"""The checks that make a verdict VOID, or a bundle a forgery: the service runs them once, an auditor again.
+
+  1. the registration's and the filing's beacons follow the rule and open their nonces
+  2. the vendor key signed the statement and the filing record; the log's filing entry hides exactly that record
+  3. an interface said to be logged or countersigned is
+  4. opened inputs and labels fit the registered root
+  5. blocks are slices of the challenge order, asked among as many covers as the policy says; heads chain over exactly the
+     queries shown
+  6. each query's role opens its commitment, was asked no more often than the policy allows, its request decodes to the
+     input that role names, its labels are what its response says
+
+Invariants: pure; the first thing that does not hold is named.
+Source: protocol.md sections 4-6; Adi et al. 2018 section 4 (Verify, step 2).
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from app.canonical import sha256
+from app.errors import OpeningInvalid, ProofError, Refused
+from app.keys.commitment import verify_input_opening, verify_label_opening
+from app.keys.statement import Statement
+from app.protocol.assessment import Evidence, expect
+from app.protocol.beacon import verify_beacon
+from app.protocol.challenge import is_repeated, look_alike
+from app.protocol.interface import Interface
+from app.protocol.records import BeaconEntry, BlockEntry, FilingEntry, ModelEntry, RegistrationEntry
+from app.protocol.transcript import FIRST_HEAD, AskedQuery, Role, block_head
+from app.signature import verify_signature
+
+
+class Codec(Protocol):
+    """What reads requests and responses of the adapters; below the line nobody knows which ones there are."""
+
+    def decode_request(self, interface: Interface, body: bytes, statement: Statement) -> bytes:
+        """Read the canonical input out of a request."""
+
+    def read_answer(
+        self, interface: Interface, status: int, body: bytes, statement: Statement
+    ) -> tuple[tuple[str, ...], str]:
+        """Read the endpoint labels out of a response that arrived whole, or the word for why there are none."""
+
+
+def find_fault(evidence: Evidence, codec: Codec, arbiter_keys: Sequence[bytes] = ()) -> str:
+    """Repeat every check that makes a verdict VOID; give `reason: what was found`, or "" if nothing was.
+
+    `arbiter_keys` are the keys whose countersignature of an interface is believed.
+    """
+    try:
+        _check_beacons(evidence)
+        _check_signatures(evidence)
+        _check_interface_origin(evidence, arbiter_keys)
+        _check_openings(evidence)
+        _check_blocks(evidence)
+        for query in evidence.queries:
+            _check_query(evidence, query, codec)
+    except OpeningInvalid as error:
+        return f"opening_invalid: {error.message}"
+    except (ProofError, Refused) as error:
+        return f"check_failed: {error.message}"
+    return ""
+
+
+def _check_beacons(evidence: Evidence) -> None:
+    opened = (
+        (
+            evidence.registration,
+            expect(evidence.registration, RegistrationEntry).nonce_hash,
+            evidence.registration_beacon,
+        ),
+        (evidence.filing, expect(evidence.filing, FilingEntry).nonce_hash, evidence.filing_beacon),
+    )
+    for logged, nonce_hash, beacon in opened:
+        entry = expect(beacon, BeaconEntry)
+        if entry.entry != logged.index or beacon.index <= logged.index:
+            raise ProofError(f"entry {beacon.index} is not the beacon of entry {logged.index}")
+        if sha256(entry.nonce) != nonce_hash:
+            raise ProofError(f"beacon {beacon.index} does not open the nonce of entry {logged.index}")
+        if entry.source != evidence.statement.beacon:
+            raise ProofError(f"beacon {beacon.index} is of source {entry.source}, registered is another")
+        verify_beacon(
+            entry.source,
+            entry.round,
+            entry.randomness,
+            entry.signature,
+            entry_index=logged.index,
+            entry_time=logged.entry.time,
+        )
+
+
+def _check_signatures(evidence: Evidence) -> None:
+    registration = expect(evidence.registration, RegistrationEntry)
+    statement = registration.statement
+    verify_signature(statement.vendor_key, registration.signature, statement.encode())
+    verify_signature(statement.vendor_key, evidence.signature, evidence.record.encode())
+    filing = expect(evidence.filing, FilingEntry)
+    if filing.record_hash != evidence.record.hidden_hash(evidence.blind):
+        raise ProofError("the filing entry hides another record than the one revealed")
+    if not filing.registration == evidence.record.registration == evidence.registration.index:
+        raise ProofError("the filing is of another registration")
+    if evidence.filing.index <= evidence.registration_beacon.index:
+        raise ProofError("the filing is older than the registration's beacon")
+
+
+def _check_interface_origin(evidence: Evidence, arbiter_keys: Sequence[bytes]) -> None:
+    interface, origin = evidence.record.interface, evidence.record.interface_origin
+    if origin.kind == "countersigned":
+        if origin.key not in arbiter_keys:
+            raise ProofError(f"the interface is countersigned by {origin.key.hex()}, which is no arbiter's known here")
+        verify_signature(origin.key, origin.signature, interface.encode())
+    if origin.kind == "logged":
+        logged = evidence.interface_entry
+        if logged is None or logged.index != origin.entry:
+            raise ProofError("the log entry of the interface is missing")
+        entry = expect(logged, ModelEntry)
+        if entry.sha256 != interface.digest() or logged.index >= evidence.registration_beacon.index:
+            raise ProofError("the interface was not logged before the registration's beacon")
+
+
+def _check_openings(evidence: Evidence) -> None:
+    inputs = {opening.index: opening for opening in evidence.input_openings}
+    labels = {opening.index: opening for opening in evidence.label_openings}
+    if len(inputs) != len(evidence.input_openings) or len(labels) != len(evidence.label_openings):
+        raise ProofError("a trigger is opened twice")
+    if strangers := (inputs.keys() | labels.keys()) - set(evidence.order):
+        raise ProofError(f"trigger {min(strangers)} was opened outside the challenge")
+    for opening in evidence.input_openings:
+        verify_input_opening(evidence.statement, opening)
+    for opening_of_label in evidence.label_openings:
+        opened = inputs.get(opening_of_label.index)
+        if opened is None:
+            raise ProofError(f"trigger {opening_of_label.index}: the label was opened without its input")
+        verify_label_opening(evidence.statement, opened.label_commitment, opening_of_label)
+
+
+def _check_blocks(evidence: Evidence) -> None:
+    asked: dict[int, list[AskedQuery]] = {}
+    for query in evidence.queries:
+        asked.setdefault(query.block, []).append(query)
+    if [query.record.n for query in evidence.queries] != list(range(len(evidence.queries))):
+        raise ProofError("queries are not numbered from 0 without gaps")
+    logged = {expect(block, BlockEntry).block: block for block in evidence.blocks}
+    if logged.keys() != asked.keys() or len(logged) != len(evidence.blocks):
+        raise ProofError("the blocks in the log are not the blocks that were asked")
+    head, index = FIRST_HEAD, evidence.filing_beacon.index
+    for number in sorted(asked):
+        head = block_head(head, number, (query.record for query in asked[number]))
+        block = expect(logged[number], BlockEntry)
+        if block.head != head or block.filing != evidence.filing.index or logged[number].index <= index:
+            raise ProofError(f"the head of block {number} in the log is not the head of the queries shown")
+        index = logged[number].index
+        _check_roles(evidence, number, [query.role for query in asked[number]])
+    for opening in evidence.label_openings:
+        if evidence.block_of(opening.index) not in asked:
+            raise ProofError(f"trigger {opening.index}: the label was opened before a head over its block was logged")
+
+
+def _check_roles(evidence: Evidence, number: int, roles: Sequence[Role]) -> None:
+    """Every trigger of the block is asked with its look-alike, as often as the rule says, among as many covers."""
+    policy = evidence.record.policy
+    size = policy.block_size
+    expected = set()
+    block = list(enumerate(evidence.order))[number * size : (number + 1) * size]
+    for position, index in block:
+        for repeat in range(1 + is_repeated(position)):
+            expected |= {Role("trigger", index, repeat), Role("look-alike", index, repeat)}
+    found = [role for role in roles if role.kind != "cover"]
+    if len(found) != len(set(found)) or set(found) != expected:
+        raise ProofError(f"block {number} does not ask exactly the triggers of the challenge and their look-alikes")
+    if len(roles) - len(found) != policy.covers_per_trigger * len(block):
+        raise ProofError(f"block {number} does not ask as many covers as the policy says")
+
+
+def _check_query(evidence: Evidence, query: AskedQuery, codec: Codec) -> None:
+    record, role = query.record, query.role
+    if role.commit(query.blind) != record.role_commitment:
+        raise ProofError(f"query {record.n}: the role does not open its commitment")
+    if record.attempt > evidence.record.policy.attempts:
+        raise ProofError(f"query {record.n}: asked more often than the policy allows")
+    if sha256(query.request) != record.request_sha256:
+        raise ProofError(f"query {record.n}: the request is not the one recorded")
+    sent = codec.decode_request(evidence.record.interface, query.request, evidence.statement)
+    if role.kind != "cover" and sent != _expected_input(evidence, role):
+        raise ProofError(f"query {record.n}: the request does not hold the input of its role")
+    _check_answer(evidence, query, codec)
+
+
+def _expected_input(evidence: Evidence, role: Role) -> bytes:
+    for opening in evidence.input_openings:
+        if opening.index == role.index:
+            return opening.input if role.kind == "trigger" else look_alike(evidence.seed, role.index, opening.input)
+    raise ProofError(f"trigger {role.index} was asked but its input is not opened")
+
+
+def _check_answer(evidence: Evidence, query: AskedQuery, codec: Codec) -> None:
+    record = query.record
+    if record.status is None or not record.response_sha256:
+        # Nothing arrived whole: there is no response to show, and so no answer.
+        if query.response or record.labels or not record.error:
+            raise ProofError(f"query {record.n}: an answer is recorded without its response")
+        return
+    if sha256(query.response) != record.response_sha256:
+        raise ProofError(f"query {record.n}: the response is not the one recorded")
+    answer = codec.read_answer(evidence.record.interface, record.status, query.response, evidence.statement)
+    if answer != (record.labels, record.error):
+        raise ProofError(f"query {record.n}: the labels recorded are not what the response says")
