@@ -44,6 +44,19 @@ class Logged:
 
 
 @dataclass(frozen=True)
+class PriorModel:
+    """Weights that the accused delivered.
+
+    `entry` is the `model` entry with their digest; run by the service on the transcript's questions, they repeated
+    `repeated` of the endpoint's `answered` answers.
+    """
+
+    entry: Logged
+    repeated: int
+    answered: int
+
+
+@dataclass(frozen=True)
 class Evidence:
     """Everything a dispute left behind.
 
@@ -66,6 +79,7 @@ class Evidence:
     input_openings: tuple[InputOpening, ...]
     label_openings: tuple[LabelOpening, ...]
     queries: tuple[AskedQuery, ...]
+    prior_model: PriorModel | None = None
 
     @cached_property
     def statement(self) -> Statement:

@@ -25,7 +25,7 @@ from app.keys.commitment import InputOpening, LabelOpening
 from app.keys.trigger_set import MAX_TRIGGERS
 from app.merkle.checkpoint import ORIGIN_PATTERN, Checkpoint, fingerprint
 from app.merkle.receipt import parse_receipt, verify_receipt
-from app.protocol.assessment import Assessment, Evidence, Logged, assess
+from app.protocol.assessment import Assessment, Evidence, Logged, PriorModel, assess
 from app.protocol.evidence import Outcome
 from app.protocol.faults import Codec, find_fault
 from app.protocol.figures import Standing
@@ -54,11 +54,12 @@ class Index(Record):
     filing: int = field(metadata=as_form(integer(0)))
     filing_beacon: int = field(metadata=as_form(integer(0)))
     interface: int | None = field(metadata=as_form(nullable(integer(0))))
+    prior_model: int | None = field(metadata=as_form(nullable(integer(0))))
     blocks: tuple[int, ...] = field(metadata=as_form(sequence(integer(0), 0, MAX_TRIGGERS)))
     verdict: int = field(metadata=as_form(integer(0)))
 
     def entries(self) -> list[int]:
-        """List every entry's index, in the order in which the dispute made them."""
+        """List every entry's index, each once, in the order of the log."""
         named = [
             self.registration,
             self.registration_beacon,
@@ -67,7 +68,16 @@ class Index(Record):
             *self.blocks,
             self.verdict,
         ]
-        return named if self.interface is None else [self.interface, *named]
+        extra = [number for number in (self.interface, self.prior_model) if number is not None]
+        return sorted({*extra, *named})
+
+
+@dataclass(frozen=True)
+class Comparison(Record):
+    """How often delivered weights repeated the endpoint's answers."""
+
+    repeated: int = field(metadata=as_form(integer(0)))
+    answered: int = field(metadata=as_form(integer(0)))
 
 
 @dataclass(frozen=True)
@@ -80,6 +90,7 @@ class Course(Record):
     spent: tuple[int, ...] = field(metadata=as_form(sequence(integer(0, MAX_TRIGGERS - 1), 0, MAX_TRIGGERS)))
     blocks_done: int = field(metadata=as_form(integer(0, MAX_TRIGGERS)))
     end: str = field(metadata=as_form(choice("walk", "exhausted", "budget", "withheld", "withdrawn")))
+    prior_model: Comparison | None = field(metadata=as_form(nullable(Comparison.form())))
 
 
 @dataclass(frozen=True)
@@ -134,12 +145,14 @@ class Checked:
 
 def encode_evidence(evidence: Evidence, report: bytes) -> dict[str, bytes]:
     """Write the evidence files and their list; SHA-256 of `evidence.json` is the verdict entry's `bundle`."""
+    prior = evidence.prior_model
     files = {
         "course.json": Course(
             signature=evidence.signature,
             spent=evidence.spent,
             blocks_done=evidence.blocks_done,
             end=evidence.end,
+            prior_model=None if prior is None else Comparison(repeated=prior.repeated, answered=prior.answered),
         ).encode(),
         "openings.json": Openings(inputs=evidence.input_openings, labels=evidence.label_openings).encode(),
         "queries.jsonl": b"".join(query.encode() + b"\n" for query in evidence.queries),
@@ -167,6 +180,7 @@ def encode_bundle(
         filing=evidence.filing.index,
         filing_beacon=evidence.filing_beacon.index,
         interface=None if evidence.interface_entry is None else evidence.interface_entry.index,
+        prior_model=None if evidence.prior_model is None else evidence.prior_model.entry.index,
         blocks=tuple(block.index for block in evidence.blocks),
         verdict=verdict.index,
     )
@@ -183,6 +197,7 @@ def logged_entries(evidence: Evidence) -> dict[int, bytes]:
     """Give the bytes of every log entry that the evidence rests on, by index."""
     named = [evidence.registration, evidence.registration_beacon, evidence.filing, evidence.filing_beacon]
     extra = [] if evidence.interface_entry is None else [evidence.interface_entry]
+    extra += [] if evidence.prior_model is None else [evidence.prior_model.entry]
     return {logged.index: logged.data for logged in [*named, *evidence.blocks, *extra]}
 
 
@@ -269,6 +284,8 @@ def _read_evidence(
     lines = files["queries.jsonl"].split(b"\n")
     if lines.pop() != b"" or len(lines) > _MAX_QUERIES:
         raise ProofError("queries.jsonl does not end with a newline")
+    if (course.prior_model is None) != (index.prior_model is None):
+        raise ProofError("delivered weights need both their log entry and their comparison")
     return Evidence(
         registration=entries[index.registration],
         registration_beacon=entries[index.registration_beacon],
@@ -288,6 +305,9 @@ def _read_evidence(
             AskedQuery.from_json(parse_json(line, max_bytes=MAX_FILE_BYTES), f"/queries/{number}")
             for number, line in enumerate(lines)
         ),
+        prior_model=None
+        if course.prior_model is None or index.prior_model is None
+        else PriorModel(entries[index.prior_model], course.prior_model.repeated, course.prior_model.answered),
     )
 
 

@@ -8,6 +8,7 @@
      queries shown
   6. each query's role opens its commitment, was asked no more often than the policy allows, its request decodes to the
      input that role names, its labels are what its response says
+  7. weights that the accused delivered do not show that the endpoint's answers are older than the registration's beacon
 
 Invariants: pure; the first thing that does not hold is named.
 Source: protocol.md sections 4-6; Adi et al. 2018 section 4 (Verify, step 2).
@@ -27,6 +28,9 @@ from app.protocol.interface import Interface
 from app.protocol.records import BeaconEntry, BlockEntry, FilingEntry, ModelEntry, RegistrationEntry
 from app.protocol.transcript import FIRST_HEAD, AskedQuery, Role, block_head
 from app.signature import verify_signature
+
+# Weights count as the endpoint's if they repeat so many of its answers.
+PRIOR_MODEL_PERCENT = 99
 
 
 class Codec(Protocol):
@@ -54,11 +58,29 @@ def find_fault(evidence: Evidence, codec: Codec, arbiter_keys: Sequence[bytes] =
         _check_blocks(evidence)
         for query in evidence.queries:
             _check_query(evidence, query, codec)
+        is_prior = is_prior_model(evidence)
     except OpeningInvalid as error:
         return f"opening_invalid: {error.message}"
     except (ProofError, Refused) as error:
         return f"check_failed: {error.message}"
-    return ""
+    return "prior_model: the accused's weights are older than the beacon and give these answers" if is_prior else ""
+
+
+def is_prior_model(evidence: Evidence) -> bool:
+    """Tell whether delivered weights void the claim: logged before the beacon, and repeating 99 % of the answers.
+
+    Weights that are younger, or answer otherwise, void nothing; nor does a digest to which no weights were delivered.
+    Raises: ProofError if the entry is no model entry, or the count is not over this transcript's answers.
+    """
+    prior = evidence.prior_model
+    if prior is None:
+        return False
+    expect(prior.entry, ModelEntry)
+    answered = sum(bool(query.record.labels) for query in evidence.queries)
+    if prior.answered != answered or prior.repeated > answered:
+        raise ProofError(f"the delivered weights were compared on {prior.answered} answers; there are {answered}")
+    is_older = prior.entry.index < evidence.registration_beacon.index
+    return is_older and answered > 0 and 100 * prior.repeated >= PRIOR_MODEL_PERCENT * answered
 
 
 def _check_beacons(evidence: Evidence) -> None:

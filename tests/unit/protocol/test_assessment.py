@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from app.canonical import encode_json, parse_json, sha256
-from app.protocol.assessment import assess
+from app.protocol.assessment import PriorModel, assess
 from app.protocol.evidence import Outcome
 from app.protocol.faults import find_fault
 from app.protocol.figures import Standing
@@ -405,3 +405,34 @@ def test_the_report_counts_placebos_on_answers_alone():
 
 def test_every_block_of_a_played_dispute_is_one_entry():
     assert [type(block.entry) for block in EVIDENCE.blocks] == [BlockEntry, BlockEntry]
+
+
+def with_weights(repeated, *, answered=None, index=None):
+    """The evidence, and weights that the accused delivered; their digest was logged where the interface's was."""
+    logged = EVIDENCE.interface_entry
+    total = sum(bool(query.record.labels) for query in EVIDENCE.queries)
+    entry = replace(logged, index=logged.index if index is None else index)
+    prior = PriorModel(entry, round(repeated * total), total if answered is None else answered)
+    return replace(EVIDENCE, prior_model=prior)
+
+
+def test_older_weights_that_give_the_same_answers_void_a_claim():
+    evidence = with_weights(1)
+    fault = find_fault(evidence, JsonCodec(), [ARBITER_PUBLIC])
+    decision = assess(evidence, fault).decision
+    assert (decision.verdict, decision.reason) == ("VOID", "prior_model")
+
+
+@pytest.mark.parametrize(
+    "evidence",
+    [with_weights(0.9), with_weights(1, index=EVIDENCE.registration_beacon.index)],
+    ids=["other answers", "younger than the beacon"],
+)
+def test_other_or_younger_weights_void_nothing(evidence):
+    assert find_fault(evidence, JsonCodec(), [ARBITER_PUBLIC]) == ""
+
+
+def test_weights_must_be_compared_on_all_answers():
+    assert find_fault(with_weights(1, answered=1), JsonCodec(), [ARBITER_PUBLIC]).startswith("check_failed")
+    other_kind = replace(EVIDENCE, prior_model=PriorModel(EVIDENCE.filing, 1, 1))
+    assert "is no ModelEntry" in find_fault(other_kind, JsonCodec(), [ARBITER_PUBLIC])

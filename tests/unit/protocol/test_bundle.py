@@ -5,6 +5,7 @@ import pytest
 from app.canonical import encode_json, parse_json
 from app.errors import ProofError
 from app.merkle.checkpoint import fingerprint
+from app.protocol.assessment import PriorModel
 from app.protocol.bundle import EVIDENCE_FILES, Course, Index, check_bundle, encode_evidence
 from app.protocol.figures import Standing
 from app.protocol.records import VerdictEntry, WithdrawalEntry
@@ -137,7 +138,7 @@ def test_a_forger_who_mixes_genuine_entries_with_his_own_is_refused():
 
 def course(**changes):
     evidence = play(SMALL).evidence
-    made = Course(evidence.signature, evidence.spent, evidence.blocks_done, evidence.end)
+    made = Course(evidence.signature, evidence.spent, evidence.blocks_done, evidence.end, None)
     return {"course.json": replace(made, **changes).encode()}
 
 
@@ -270,3 +271,16 @@ def test_files_are_written_as_they_are_read():
     files = encode_evidence(played.evidence, played.assessment.report(standing))
     assert set(files) == {*EVIDENCE_FILES, "evidence.json"}
     assert check(bundle_of(played, standing=standing)).report["standing"] == standing.to_json()
+
+
+def test_a_bundle_with_older_weights_gives_void_again():
+    played = play(SMALL)
+    answered = sum(bool(query.record.labels) for query in played.evidence.queries)
+    prior = PriorModel(played.evidence.interface_entry, answered, answered)
+    evidence = replace(played.evidence, prior_model=prior)
+    voided = replace(played, evidence=evidence)
+    files = bundle_of(voided)
+    checked = check(files)
+    assert (checked.decision.verdict, checked.decision.reason) == ("VOID", "prior_model")
+    assert checked.assessment.evidence == evidence
+    assert "need both" in refusal(index_of(files, prior_model=None))
