@@ -64,7 +64,7 @@ ENTRYPOINT ["trapstreet"]
 # --- The embedding worker ----------------------------------------------------------------------------------------------
 FROM runtime AS gpu-worker
 COPY --from=training /opt/trapstreet /opt/trapstreet
-# Our code is a layer of its own over the packages: a new version is about a megabyte to push and to pull.
+# Our code is a layer of its own over the packages: a new version is two megabytes to push and to pull.
 COPY --from=code /code /
 # A worker listens on nothing that could be asked. Its signs of life go to the database, and a job whose worker gives
 # none is handed to another; a worker that ends is the orchestrator's to restart.

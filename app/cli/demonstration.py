@@ -40,7 +40,7 @@ def demo(
             json_file.write_text(json.dumps(told.rows, indent=1) + "\n")
         if not keep:
             stage.stop_service()
-            story.check_offline(teller, told.log_key, told.bundles)
+        story.check_offline(teller, told.log_key, told.bundles, is_stopped=not keep)
         for surprise in (surprises := story.surprises(told.rows)):
             teller.say(f"[red]unexpected:[/red] {surprise}")
         teller.say(teller.times())

@@ -113,12 +113,13 @@ def tell(stage: Stage, teller: Teller) -> Told:
     return Told(rows, log_key, bundles)
 
 
-def check_offline(teller: Teller, log_key: str, bundles: dict[str, Path]) -> None:
-    """Check every bundle with the server stopped, and that one flipped byte in any file is found.
+def check_offline(teller: Teller, log_key: str, bundles: dict[str, Path], *, is_stopped: bool) -> None:
+    """Check every bundle in a process that needs no server, and that one flipped byte in any file is found.
 
     Raises: ProofError if a bundle fails, or a forged one does not.
     """
-    with teller.step("the server is stopped; `trapstreet check` recomputes each verdict from its bundle"):
+    server = "the server is stopped; " if is_stopped else ""
+    with teller.step(f"{server}`trapstreet check` recomputes each verdict from its bundle"):
         for name, path in bundles.items():
             command = [sys.executable, "-m", "app.cli", "check", str(path), "--log-key", log_key, "--json"]
             done = subprocess.run(command, capture_output=True, check=False, cwd=Path(__file__).parents[2])

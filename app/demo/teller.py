@@ -17,14 +17,15 @@ class Bar:
 
     def __init__(self, progress: Progress | None, title: str) -> None:
         self._progress = progress
-        self._task = progress.add_task(title, total=1.0) if progress else None
+        # Without a total the bar pulses: something goes on, nobody knows how far it is.
+        self._task = progress.add_task(title, total=None) if progress else None
         self._title = title
 
     def move(self, share: float, doing: str = "") -> None:
         """Say how much is done."""
         if self._progress and self._task is not None:
             text = f"{self._title} [dim]{doing}[/dim]" if doing else self._title
-            self._progress.update(self._task, completed=min(max(share, 0.0), 1.0), description=text)
+            self._progress.update(self._task, total=1.0, completed=min(max(share, 0.0), 1.0), description=text)
 
 
 class Teller:

@@ -192,6 +192,8 @@ def test_a_port_that_another_program_took_is_changed(data_dir: Path) -> None:
         old = postgres.service_url
     port = int(json.loads((data_dir / "server.json").read_text())["port"])
     with socket.socket() as other:
+        # The server's own closed connections still linger on the port.
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         other.bind(("127.0.0.1", port))
         other.listen()
         with EmbeddedPostgres.start(data_dir, durable=False) as postgres:
