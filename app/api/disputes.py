@@ -107,7 +107,10 @@ class DisputeView(DisputeSummary):
     record: str = Field(description="The filing record's canonical bytes as text.")
     filing_index: LogNumber = Field(examples=[4])
     beacon_index: LogNumber | None = Field(examples=[5])
-    spent: list[int] = Field(description="Triggers of the family that were spent before this filing.")
+    signature: Hex64 = Field(description="The vendor key's signature over the record.")
+    blind: Hex32 = Field(
+        description="What hides the record in the log's filing entry until the verdict; yours to check."
+    )
     blocks_total: int = Field(description="0 until the filing's beacon is drawn.", examples=[12])
     blocks_opened: int
     blocks_probed: int
@@ -161,7 +164,7 @@ def read(dispute_id: UUID, caller: Reader, session: InTransaction) -> DisputeVie
 def open_inputs(
     dispute_id: UUID, body: OpeningsBody, caller: Disputer, session: InTransaction, now: Now
 ) -> DisputeView:
-    """Open the inputs of a block; they are spent by it. 422 `opening_invalid` stores nothing: the block stays unopened."""
+    """Open the inputs of a block. 422 `opening_invalid` stores nothing: the block stays unopened."""
     row = load_dispute(session, caller.vendor_id, dispute_id, for_update=True)
     deliver_inputs(session, row, body.block, _read_openings(InputOpening, body.openings), now)
     return _view(session, row)
@@ -235,7 +238,8 @@ def _view(session: InTransaction, row: DisputeRow) -> DisputeView:
         record=described.record,
         filing_index=row.filing_index,
         beacon_index=row.beacon_index,
-        spent=described.spent,
+        signature=row.signature,
+        blind=row.blind,
         blocks_total=described.blocks_total,
         blocks_opened=row.blocks_opened,
         blocks_probed=row.blocks_probed,

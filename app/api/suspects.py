@@ -116,7 +116,7 @@ def add(body: SuspectBody, caller: Disputer, session: InTransaction, service: Se
     bits = None
     if body.registration_id is not None:
         registration = load_registration(session, caller.vendor_id, body.registration_id)
-        bits = price_in_bits(interface, Statement.parse(registration.statement))
+        bits = price_in_bits(interface, Statement.parse(registration.statement), body.endpoint)
     row = add_suspect(
         session,
         caller.vendor_id,

@@ -1,8 +1,9 @@
 """The agent: answers every opening of a vendor's disputes from a key file, until stopped.
 
-It believes the service nothing that the log does not prove. Before an input is opened: registration, filing and the
-filing's beacon are in the log, the beacon follows the rule, and the triggers asked for are exactly the next block of the
-challenge. Before a label key is opened: the head of its block is in the log.
+It believes the service nothing that the log does not prove. Before an input is opened: the vendor's own key signed the
+filing record, the filing in the log hides exactly that record, registration, filing and the filing's beacon are in the log,
+the beacon follows the rule, and the triggers asked for are exactly the next block of the challenge. Before a label key is
+opened: the head of its block is in the log, after the beacon.
 
 Invariants: no state of its own, so a killed agent resumes by looking again; openings are derived, so sending one twice is
 the same bytes.
@@ -14,12 +15,13 @@ from typing import Any
 
 from app.canonical import sha256
 from app.cli.client import ApiClient, ApiProblem
-from app.errors import ProofError
+from app.errors import Malformed, ProofError, SignatureInvalid
 from app.keys.commitment import MarkingKey
 from app.protocol.assessment import Logged, beacon_value
 from app.protocol.beacon import verify_beacon
 from app.protocol.challenge import challenge_order, seed_of
 from app.protocol.records import BeaconEntry, BlockEntry, FilingEntry, FilingRecord, RegistrationEntry
+from app.signature import verify_signature
 
 OnEvent = Callable[[dict[str, Any]], None]
 
@@ -42,7 +44,7 @@ class Agent:
         for dispute in self._client.items("/v1/disputes", needs_opening="true"):
             try:
                 opened += self._answer(self._client.get(f"/v1/disputes/{dispute['id']}"))
-            except ProofError as error:
+            except (ProofError, SignatureInvalid, Malformed) as error:
                 self._refuse(dispute["id"], error.message)
             except ApiProblem as problem:
                 # The dispute moved on between our two calls, for instance because another agent answers too.
@@ -81,6 +83,9 @@ class Agent:
         beacon = _expect(self._client.log.entry(dispute["beacon_index"]), BeaconEntry)
         if entry.registration != record.registration or beacon.entry != filing.index:
             raise ProofError("the filing or its beacon in the log is another dispute's")
+        verify_signature(statement.vendor_key, bytes.fromhex(dispute["signature"]), record.encode())
+        if entry.record_hash != record.hidden_hash(bytes.fromhex(dispute["blind"])):
+            raise ProofError("the filing in the log hides another record than the one shown")
         if sha256(beacon.nonce) != entry.nonce_hash or beacon.source != statement.beacon:
             raise ProofError("the beacon does not open the filing's nonce")
         verify_beacon(
@@ -93,7 +98,7 @@ class Agent:
         )
         family = statement.family(record.family)
         seed = seed_of(beacon_value(beacon), sha256(filing.data))
-        order = challenge_order(seed, family, dispute["spent"])[: record.policy.max_triggers]
+        order = challenge_order(seed, family)[: record.policy.max_triggers]
         self._orders[dispute["id"]] = order
         return order
 
@@ -104,7 +109,8 @@ class Agent:
 
     def _check_head(self, dispute: dict[str, Any], need: dict[str, Any]) -> None:
         head = _expect(self._client.log.entry(need["entry_index"]), BlockEntry)
-        if (head.filing, head.block) != (dispute["filing_index"], need["block"]):
+        is_late = need["entry_index"] > dispute["beacon_index"]
+        if (head.filing, head.block, is_late) != (dispute["filing_index"], need["block"], True):
             raise ProofError(f"the head of block {need['block']} is not in the log")
 
     def _send(self, dispute: dict[str, Any], what: str, need: dict[str, Any], openings: list[dict[str, Any]]) -> None:

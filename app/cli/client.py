@@ -56,8 +56,8 @@ class LogView:
 
         Raises: ProofError if the service cannot prove it.
         """
-        data = _checked(self._client.get(f"/v1/log/entries/{index}")).content
-        receipt = _checked(self._client.get(f"/v1/log/entries/{index}/receipt")).content
+        data = _ask(self._client, "GET", f"/v1/log/entries/{index}").content
+        receipt = _ask(self._client, "GET", f"/v1/log/entries/{index}/receipt").content
         self.verify(index, data, receipt)
         return Logged(index, parse_entry(data), data)
 
@@ -79,7 +79,7 @@ class LogView:
             old, new = new, old
         if old.size != new.size:
             params = {"from": old.size, "to": new.size}
-            answer = _checked(self._client.get("/v1/log/consistency", params=params)).json()
+            answer = _ask(self._client, "GET", "/v1/log/consistency", params=params).json()
             path = [bytes.fromhex(item) for item in answer["path"]]
             verify_consistency(old.size, old.root, new.size, new.root, path)
         elif old.root != new.root:
@@ -155,15 +155,22 @@ class ApiClient:
         return self._call("GET", path).content
 
     def _call(self, method: str, path: str, **options: Any) -> httpx2.Response:
-        try:
-            return _checked(self._http.request(method, path, **options))
-        except httpx2.TransportError as error:
-            raise Unavailable(f"the service at {self._http.base_url} does not answer: {error}") from error
+        return _ask(self._http, method, path, **options)
 
 
-def _checked(response: httpx2.Response) -> httpx2.Response:
+# Answers that say "later": too many requests, and whatever is wrong on the service's own side.
+LATER = frozenset({429, 500, 502, 503, 504})
+
+
+def _ask(http: httpx2.Client, method: str, path: str, **options: Any) -> httpx2.Response:
+    try:
+        response = http.request(method, path, **options)
+    except httpx2.TransportError as error:
+        raise Unavailable(f"the service at {http.base_url} does not answer: {error}") from error
     if response.is_success:
         return response
+    if response.status_code in LATER:
+        raise Unavailable(f"the service at {http.base_url} answers with status {response.status_code}: try again later")
     try:
         problem = response.json()
     except ValueError:

@@ -10,7 +10,7 @@ from sqlalchemy import LargeBinary, literal, select
 from sqlalchemy.orm import Session
 
 from app.db.tables import BlockRow, DisputeRow, OpeningRow, QueryRow, RegistrationRow
-from app.disputes.course import load_spent, load_statement, record_of
+from app.disputes.course import load_statement, record_of
 from app.disputes.states import WITHDRAWN, WITHHELD_LIMIT
 from app.keys.commitment import InputOpening, LabelOpening
 from app.log.store import load_entry
@@ -25,7 +25,7 @@ def load_evidence(session: Session, row: DisputeRow, end: str, *, with_bytes: bo
 
     Raises: NotFound if the filing's beacon is not drawn.
     """
-    record, statement = record_of(row), load_statement(session, row)
+    record = record_of(row)
     registration = session.get_one(RegistrationRow, row.registration_id)
     blocks = session.scalars(
         select(BlockRow).where(BlockRow.dispute_id == row.id, BlockRow.head.is_not(None)).order_by(BlockRow.number)
@@ -42,7 +42,6 @@ def load_evidence(session: Session, row: DisputeRow, end: str, *, with_bytes: bo
         record=record,
         signature=row.signature,
         blind=row.blind,
-        spent=tuple(load_spent(session, row, statement)),
         blocks_done=row.blocks_labelled,
         end=end,
         input_openings=tuple(inputs),
@@ -66,8 +65,8 @@ def end_of(session: Session, row: DisputeRow) -> str:
     if row.withheld_in_a_row >= WITHHELD_LIMIT:
         return "withheld"
     statement = load_statement(session, row)
-    unspent = statement.family(row.family).size - len(load_spent(session, row, statement))
-    return "budget" if len(row.challenge or ()) < unspent else "exhausted"
+    size = statement.family(row.family).size
+    return "budget" if len(row.challenge or ()) < size else "exhausted"
 
 
 def load_logged(session: Session, index: int) -> Logged:

@@ -14,7 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.canonical import sha256
-from app.db.tables import BlockRow, DisputeRow, RegistrationRow, SpentTriggerRow
+from app.db.tables import BlockRow, DisputeRow, RegistrationRow
 from app.disputes.states import ASKING, Progress, next_state
 from app.errors import NotFound
 from app.jobs.names import PROBE
@@ -100,26 +100,6 @@ def load_unasked(session: Session, row: DisputeRow) -> set[int]:
     return set(session.scalars(query))
 
 
-def load_spent(session: Session, row: DisputeRow, statement: Statement) -> list[int]:
-    """Read which triggers of the family were spent before this filing, in order.
-
-    One family has one open dispute at most, so what earlier filings spent was spent before this one.
-    """
-    family = statement.family(row.family)
-    query = (
-        select(SpentTriggerRow.trigger_index)
-        .join(DisputeRow, DisputeRow.id == SpentTriggerRow.dispute_id)
-        .where(
-            SpentTriggerRow.registration_id == row.registration_id,
-            SpentTriggerRow.trigger_index >= family.start,
-            SpentTriggerRow.trigger_index < family.end,
-            DisputeRow.ordinal < row.ordinal,
-        )
-        .order_by(SpentTriggerRow.trigger_index)
-    )
-    return list(session.scalars(query))
-
-
 def load_seed(session: Session, row: DisputeRow, beacon_index: int) -> bytes:
     """Derive the challenge seed from the log."""
     beacon = BeaconEntry.parse(load_entry(session, beacon_index))
@@ -131,11 +111,10 @@ def begin_asking(session: Session, row: DisputeRow, beacon_index: int, now: date
     if row.beacon_index is not None:
         return
     statement, policy = load_statement(session, row), policy_of(row)
-    spent = load_spent(session, row, statement)
     seed = load_seed(session, row, beacon_index)
     row.state = next_state(row.state, "beacon")
     row.beacon_index = beacon_index
-    row.challenge = challenge_order(seed, statement.family(row.family), spent)[: policy.max_triggers]
+    row.challenge = challenge_order(seed, statement.family(row.family))[: policy.max_triggers]
     row.deadline_at = now + timedelta(seconds=policy.opening_seconds)
     row.updated_at = now
 

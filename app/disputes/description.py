@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.db.tables import BlockRow, DisputeRow
 from app.disputes.case_file import walk_so_far
-from app.disputes.course import indices_of, load_spent, load_statement, progress_of
+from app.disputes.course import indices_of, load_statement, progress_of
 from app.disputes.states import DECIDED
 from app.log.store import receipt_for
 from app.protocol.verdict import is_paper_rule_met
@@ -47,7 +47,6 @@ class Description:
     """What a dispute's row does not say by itself."""
 
     record: str
-    spent: list[int]
     blocks_total: int
     needs: Asked
     log2_e: str | None
@@ -61,7 +60,6 @@ def describe(session: Session, row: DisputeRow) -> Description:
     is_class_a = statement.assurance_class == "A"
     return Description(
         record=row.filing_record.decode(),
-        spent=load_spent(session, row, statement),
         blocks_total=progress_of(row).total,
         needs=_needs(session, row),
         log2_e=walk_so_far(session, row, row.blocks_labelled).log2_e if is_decided and is_class_a else None,

@@ -16,7 +16,7 @@ from obstore.store import ObjectStore
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app.db.tables import ArtifactRow, DisputeRow, RegistrationRow, SpentTriggerRow, SuspectRow, new_id
+from app.db.tables import ArtifactRow, DisputeRow, RegistrationRow, SuspectRow, new_id
 from app.disputes.states import DECIDED, FILED
 from app.disputes.suspects import load_suspect, price_in_bits
 from app.errors import Conflict, Malformed, NotFound, PolicyRefused
@@ -25,7 +25,7 @@ from app.keys.statement import Statement
 from app.log.beacon import append_with_nonce
 from app.log.store import LogIdentity, entry_time, load_entry
 from app.protocol.evidence import can_reach, threshold
-from app.protocol.interface import interface_bits
+from app.protocol.interface import MAX_INTERFACE_BITS, interface_bits
 from app.protocol.records import FilingEntry, FilingRecord, ModelEntry, parse_entry
 from app.signature import verify_signature
 from app.storage.objects import get_bytes
@@ -33,8 +33,9 @@ from app.storage.objects import get_bytes
 # A cover set is read whole, by the API once and by the worker for every block: some hundred photographs.
 MAX_COVER_SET_BYTES = 64 * 1024 * 1024
 
-# Beyond this no real trigger set reaches its threshold, and weighing it would take minutes.
-MAX_INTERFACE_BITS = 4096
+# What one dispute may ask, so that it ends and its evidence fits in memory: triggers, and all questions with covers.
+MAX_ASKED = 2048
+MAX_QUESTIONS = 50_000
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def check_filing(
         raise Malformed("not the interface of this suspect", pointer="/record/interface")
     with _pointing_into_the_record():
         statement.family(record.family)
-        price_in_bits(record.interface, statement)
+        price_in_bits(record.interface, statement, record.endpoint)
     _check_origin(session, record, registration, arbiter_keys)
     return CheckedFiling(registration, suspect, statement, request)
 
@@ -133,12 +134,12 @@ def file_dispute(
 ) -> DisputeRow:
     """Log a checked filing and open the dispute.
 
-    Raises: Conflict if the family has an open dispute; PolicyRefused if it cannot reach its threshold.
+    Raises: Conflict if the family has an open dispute; PolicyRefused if it had one, or cannot reach its threshold.
     """
     entry_time(session, now)  # takes the log's lock: filings of one registration are counted one after the other
     _check_family_is_free(session, filing)
     ordinal = 1 + _count_filings(session, filing)
-    _check_reach(session, filing, ordinal)
+    _check_reach(filing, ordinal)
 
     def entry(nonce_hash: bytes, time: str) -> FilingEntry:
         return FilingEntry(
@@ -201,15 +202,17 @@ def _check_origin(
 
 def _check_family_is_free(session: Session, filing: CheckedFiling) -> None:
     query = select(DisputeRow).where(
-        DisputeRow.registration_id == filing.registration.id,
-        DisputeRow.family == filing.record.family,
-        DisputeRow.state != DECIDED,
+        DisputeRow.registration_id == filing.registration.id, DisputeRow.family == filing.record.family
     )
-    if (open_dispute := session.scalar(query)) is not None:
-        raise Conflict(
-            f"this family has an open dispute, {open_dispute.id}: wait for its verdict or withdraw it",
-            state=open_dispute.state,
-        )
+    earlier = session.scalar(query)
+    if earlier is None:
+        return
+    if earlier.state != DECIDED:
+        raise Conflict(f"this family has an open dispute, {earlier.id}", state=earlier.state)
+    raise PolicyRefused(
+        f"dispute {earlier.id} spent this family, for a family is asked once: use another, or register more triggers",
+        pointer="/record/family",
+    )
 
 
 def _count_filings(session: Session, filing: CheckedFiling) -> int:
@@ -217,29 +220,38 @@ def _count_filings(session: Session, filing: CheckedFiling) -> int:
     return session.scalars(query).one()
 
 
-def _check_reach(session: Session, filing: CheckedFiling, ordinal: int) -> None:
+def _check_reach(filing: CheckedFiling, ordinal: int) -> None:
     statement, record = filing.statement, filing.record
     family = statement.family(record.family)
-    spent = session.scalars(
-        select(func.count()).where(
-            SpentTriggerRow.registration_id == filing.registration.id,
-            SpentTriggerRow.trigger_index >= family.start,
-            SpentTriggerRow.trigger_index < family.end,
-        )
-    ).one()
-    triggers = min(family.size - spent, record.policy.max_triggers)
-    if triggers == 0:
-        raise PolicyRefused("every trigger of this family is spent", pointer="/record/family")
+    triggers = min(family.size, record.policy.max_triggers)
+    _check_size(record, triggers)
     if statement.assurance_class == "B":
         return
-    price = interface_bits(record.interface, record.interface_origin, statement)
+    price = interface_bits(
+        record.interface,
+        record.interface_origin,
+        statement,
+        endpoint=record.endpoint,
+        beacon_index=filing.registration.beacon_index or 0,
+    )
     if price > MAX_INTERFACE_BITS:
         raise PolicyRefused(f"an interface of {price} bits leaves nothing to prove", pointer="/record/interface")
     bound = threshold(record.policy.bits, price, len(statement.families), ordinal)
     if not can_reach(bound, triggers, len(statement.classes)):
         raise PolicyRefused(
-            f"{triggers} unspent triggers cannot reach the threshold of this {ordinal}. filing even if all match: use "
+            f"{triggers} triggers cannot reach the threshold of this {ordinal}. filing even if all match: use "
             "another family, a cheaper interface or 64 bits",
+            pointer="/record/policy",
+        )
+
+
+def _check_size(record: FilingRecord, triggers: int) -> None:
+    if triggers > MAX_ASKED:
+        raise PolicyRefused(f"this service asks {MAX_ASKED} triggers at most", pointer="/record/policy/max_triggers")
+    questions = triggers * (2 + record.policy.covers_per_trigger)
+    if questions > MAX_QUESTIONS:
+        raise PolicyRefused(
+            f"{questions} questions are more than the {MAX_QUESTIONS} of one dispute: take fewer covers or triggers",
             pointer="/record/policy",
         )
 

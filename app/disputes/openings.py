@@ -3,7 +3,7 @@
 An opening that does not fit its commitment is refused and nothing is stored: the block counts as not delivered until a
 fitting one comes or the deadline passes. Delivering the same again changes nothing.
 
-Invariants: an opened input is spent in the same transaction; a label opening is taken only for a block whose head is in the
+Invariants: a label opening is taken only for a block whose head is in the
 log and whose inputs were delivered; a block is delivered whole, in one call.
 Source: protocol.md sections 5.3 and 5.4; Adi et al. 2018 section 4 (Verify step 2).
 """
@@ -13,10 +13,9 @@ from datetime import datetime
 from typing import TypeVar
 
 from sqlalchemy import select
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app.db.tables import BlockRow, DisputeRow, OpeningRow, SpentTriggerRow
+from app.db.tables import BlockRow, DisputeRow, OpeningRow
 from app.disputes.case_file import walk_so_far
 from app.disputes.course import finish, indices_of, load_statement, load_unasked, move, progress_of
 from app.disputes.states import FILED, Progress, after_deadline, after_inputs, after_labels
@@ -43,7 +42,6 @@ def deliver_inputs(
         verify_input_opening(statement, opening)
     _add_block(session, row, block, "opened", now)
     session.add_all(_opening_row(row, block, opening) for opening in ordered)
-    _spend(session, row, indices_of(row, block), now)
     move(session, row, after, now)
 
 
@@ -151,11 +149,3 @@ def _opening_row(row: DisputeRow, block: int, opening: InputOpening) -> OpeningR
 def _add_block(session: Session, row: DisputeRow, block: int, state: str, now: datetime) -> None:
     session.add(BlockRow(dispute_id=row.id, number=block, indices=indices_of(row, block), state=state, opened_at=now))
     session.flush()
-
-
-def _spend(session: Session, row: DisputeRow, indices: Sequence[int], now: datetime) -> None:
-    rows = [
-        {"registration_id": row.registration_id, "trigger_index": index, "dispute_id": row.id, "spent_at": now}
-        for index in indices
-    ]
-    session.execute(insert(SpentTriggerRow), rows)

@@ -86,7 +86,7 @@ def remove_suspect(session: Session, vendor_id: UUID, suspect_id: UUID) -> None:
     session.delete(row)
 
 
-def price_in_bits(interface: Interface, statement: Statement) -> int:
+def price_in_bits(interface: Interface, statement: Statement, endpoint: str) -> int:
     """Check an interface against a registration, and give what it costs if the claimant fixed it alone.
 
     Raises: Malformed with a pointer.
@@ -96,7 +96,7 @@ def price_in_bits(interface: Interface, statement: Statement) -> int:
     except Malformed as error:
         raise Malformed(error.message, pointer=f"/interface{error.pointer}") from error
     LabelMap(interface, statement)
-    return interface_bits(interface, BY_CLAIMANT, statement)
+    return interface_bits(interface, BY_CLAIMANT, statement, endpoint=endpoint, beacon_index=0)
 
 
 def try_suspect(
@@ -107,7 +107,7 @@ def try_suspect(
     Raises: Malformed if the input is not of the registered shape; PolicyRefused.
     """
     interface = Interface.from_json(row.interface)
-    price_in_bits(interface, statement)
+    price_in_bits(interface, statement, row.endpoint)
     opened = parse_input(question)
     if (opened.kind, opened.shape) != (statement.kind, statement.shape):
         raise Malformed("kind or shape of the input is not the registered one", pointer="/input")

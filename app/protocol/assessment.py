@@ -20,7 +20,7 @@ from app.keys.statement import Statement
 from app.protocol.challenge import challenge_order, seed_of
 from app.protocol.evidence import Outcome, Step
 from app.protocol.figures import Standing, Trust, figures, placebo_matches
-from app.protocol.interface import LabelMap, interface_bits
+from app.protocol.interface import MAX_INTERFACE_BITS, LabelMap, interface_bits
 from app.protocol.records import (
     BeaconEntry,
     Entry,
@@ -61,7 +61,7 @@ class Evidence:
     """Everything a dispute left behind.
 
     `blocks_done` blocks of the challenge order were asked and opened, or withheld; `end` says why there is no further one
-    (see `verdict.Case`). `spent` are the family's triggers that were spent before the filing.
+    (see `verdict.Case`).
     """
 
     registration: Logged
@@ -73,7 +73,6 @@ class Evidence:
     record: FilingRecord
     signature: bytes
     blind: bytes
-    spent: tuple[int, ...]
     blocks_done: int
     end: str
     input_openings: tuple[InputOpening, ...]
@@ -103,7 +102,7 @@ class Evidence:
     @cached_property
     def order(self) -> list[int]:
         """Give the challenge: the triggers that may be asked, in order."""
-        order = challenge_order(self.seed, self.statement.family(self.record.family), self.spent)
+        order = challenge_order(self.seed, self.statement.family(self.record.family))
         return order[: self.record.policy.max_triggers]
 
     @property
@@ -151,18 +150,36 @@ def beacon_value(entry: BeaconEntry) -> BeaconValue:
     return BeaconValue(entry.source, entry.round, entry.randomness, entry.nonce)
 
 
+def price_of(evidence: Evidence) -> int:
+    """Give what interface and address of a filing cost in bits."""
+    record = evidence.record
+    price = interface_bits(
+        record.interface,
+        record.interface_origin,
+        evidence.statement,
+        endpoint=record.endpoint,
+        beacon_index=evidence.registration_beacon.index,
+    )
+    if price > MAX_INTERFACE_BITS:
+        raise ProofError(f"an interface of {price} bits leaves nothing to prove")
+    return price
+
+
 def assess(evidence: Evidence, fault: str = "") -> Assessment:
-    """Decide a dispute from its evidence; `fault` is what `find_fault` said of it."""
+    """Decide a dispute from its evidence; `fault` is what `find_fault` said of it.
+
+    Raises: ProofError if the interface is dearer than any evidence; such a filing is never accepted.
+    """
     statement, record = evidence.statement, evidence.record
-    groups = _groups(evidence)
+    said = {query.role: query.record.labels for query in evidence.queries if query.role.kind != "cover"}
     labels = _opened_labels(evidence)
-    trials = tuple(_trial(evidence, groups, labels, position) for position in range(len(evidence.due)))
+    trials = tuple(_trial(evidence, said, labels, position) for position in range(len(evidence.due)))
     covers = [query for query in evidence.queries if query.role.kind == "cover" and query.block < evidence.blocks_done]
     case = Case(
         assurance_class=statement.assurance_class,
         classes=len(statement.classes),
         bits=record.policy.bits,
-        interface_bits=interface_bits(record.interface, record.interface_origin, statement),
+        interface_bits=price_of(evidence),
         families=len(statement.families),
         ordinal=expect(evidence.filing, FilingEntry).ordinal,
         trials=trials,
@@ -171,18 +188,13 @@ def assess(evidence: Evidence, fault: str = "") -> Assessment:
         end=evidence.end,
         void=fault.partition(":")[0],
     )
-    by_index = {role.index: group for role, group in groups.items() if role.kind == "trigger" and not role.repeat}
-    return Assessment(evidence, case, decide(case), by_index)
-
-
-def _groups(evidence: Evidence) -> dict[Role, frozenset[int]]:
-    """Map each question's role to the classes its answer covers (none: no answer)."""
-    label_map = LabelMap(evidence.record.interface, evidence.statement)
-    return {
-        query.role: label_map.classes_of(query.record.labels)
-        for query in evidence.queries
-        if query.role.kind != "cover"
+    label_map = LabelMap(record.interface, statement)
+    groups = {
+        role.index: label_map.classes_of(labels_said)
+        for role, labels_said in said.items()
+        if role.kind == "trigger" and not role.repeat
     }
+    return Assessment(evidence, case, decide(case), groups)
 
 
 def _opened_labels(evidence: Evidence) -> dict[int, int]:
@@ -196,11 +208,10 @@ def _opened_labels(evidence: Evidence) -> dict[int, int]:
     }
 
 
-def _trial(
-    evidence: Evidence, groups: Mapping[Role, frozenset[int]], labels: Mapping[int, int], position: int
-) -> Trial:
+def _trial(evidence: Evidence, said: Mapping[Role, tuple[str, ...]], labels: Mapping[int, int], position: int) -> Trial:
     index = evidence.order[position]
-    answer = groups.get(Role("trigger", index, 0), frozenset())
+    label_map = LabelMap(evidence.record.interface, evidence.statement)
+    answer = label_map.classes_of(said.get(Role("trigger", index, 0), ()))
     classes = len(evidence.statement.classes)
     if index not in labels:
         step = Step(Outcome.WITHHELD, 1, classes)
@@ -211,13 +222,15 @@ def _trial(
     return Trial(
         index=index,
         step=step,
-        look_alike_answered=bool(groups.get(Role("look-alike", index, 0))),
-        differs=(_differs(groups, "trigger", index), _differs(groups, "look-alike", index)),
+        # A pair that the claimant kept back counts for the endpoint: it could have kept back those that speak for it.
+        answered=bool(said[Role("trigger", index, 0)]) if Role("trigger", index, 0) in said else True,
+        look_alike_answered=bool(said.get(Role("look-alike", index, 0))),
+        differs=(_differs(said, "trigger", index), _differs(said, "look-alike", index)),
     )
 
 
-def _differs(groups: Mapping[Role, frozenset[int]], kind: str, index: int) -> bool | None:
-    first, second = groups.get(Role(kind, index, 0)), groups.get(Role(kind, index, 1))
+def _differs(said: Mapping[Role, tuple[str, ...]], kind: str, index: int) -> bool | None:
+    first, second = said.get(Role(kind, index, 0)), said.get(Role(kind, index, 1))
     return first != second if first and second else None
 
 

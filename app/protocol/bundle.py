@@ -4,7 +4,7 @@
     entries/<index>.json     each entry's exact bytes
     receipts/<index>.txt     proof that the entry is in the log
     evidence.json            the evidence list: SHA-256 of every file below; its own SHA-256 stands in the verdict entry
-    course.json              filing record's signature, spent triggers, how many blocks were finished and why no more
+    course.json              filing record's signature, how many blocks were finished and why no more
     openings.json            opened inputs and labels
     queries.jsonl            every question with request, response and role
     report.json              the reported figures
@@ -23,7 +23,7 @@ from app.canonical import Form, Record, as_form, choice, integer, nullable, octe
 from app.errors import Malformed, ProofError, Refused
 from app.keys.commitment import InputOpening, LabelOpening
 from app.keys.trigger_set import MAX_TRIGGERS
-from app.merkle.checkpoint import ORIGIN_PATTERN, Checkpoint, fingerprint
+from app.merkle.checkpoint import ORIGIN_PATTERN, Checkpoint, fingerprint, parse_checkpoint
 from app.merkle.receipt import parse_receipt, verify_receipt
 from app.protocol.assessment import Assessment, Evidence, Logged, PriorModel, assess
 from app.protocol.evidence import Outcome
@@ -87,7 +87,6 @@ class Course(Record):
     NAME: ClassVar[str] = "course"
 
     signature: bytes = field(metadata=as_form(octets(64)))
-    spent: tuple[int, ...] = field(metadata=as_form(sequence(integer(0, MAX_TRIGGERS - 1), 0, MAX_TRIGGERS)))
     blocks_done: int = field(metadata=as_form(integer(0, MAX_TRIGGERS)))
     end: str = field(metadata=as_form(choice("walk", "exhausted", "budget", "withheld", "withdrawn")))
     prior_model: Comparison | None = field(metadata=as_form(nullable(Comparison.form())))
@@ -149,7 +148,6 @@ def encode_evidence(evidence: Evidence, report: bytes) -> dict[str, bytes]:
     files = {
         "course.json": Course(
             signature=evidence.signature,
-            spent=evidence.spent,
             blocks_done=evidence.blocks_done,
             end=evidence.end,
             prior_model=None if prior is None else Comparison(repeated=prior.repeated, answered=prior.answered),
@@ -249,10 +247,11 @@ def _check_names(files: Mapping[str, bytes], index: Index) -> None:
 
 def _check_entries(files: Mapping[str, bytes], index: Index, log_key: bytes) -> tuple[dict[int, Logged], Checkpoint]:
     entries: dict[int, Logged] = {}
-    checkpoints = []
+    checkpoints, notes = [], []
     for number in index.entries():
         data = files[f"entries/{number}.json"]
         receipt = parse_receipt(files[f"receipts/{number}.txt"])
+        notes.append(receipt.checkpoint_note)
         if receipt.index != number:
             raise ProofError(f"receipts/{number}.txt is a receipt for entry {receipt.index}")
         try:
@@ -260,11 +259,13 @@ def _check_entries(files: Mapping[str, bytes], index: Index, log_key: bytes) -> 
         except ProofError as error:
             raise ProofError(f"entry {number}: {error.message}") from error
         entries[number] = Logged(number, parse_entry(data), data)
-    if len(set(checkpoints)) != 1:
-        raise ProofError("the receipts are not all of one checkpoint")
+    if len(set(notes)) != 1 or len(parse_checkpoint(notes[0])[1]) != 1:
+        raise ProofError("the receipts are not all of one checkpoint with the log's own signature alone")
     times = [entries[number].entry.time for number in sorted(entries)]
     if times != sorted(times):
         raise ProofError("the entries' times go back")
+    if checkpoints[0].size != index.verdict + 1:
+        raise ProofError("the checkpoint is not the first that holds the verdict")
     return entries, checkpoints[0]
 
 
@@ -284,6 +285,8 @@ def _read_evidence(
     lines = files["queries.jsonl"].split(b"\n")
     if lines.pop() != b"" or len(lines) > _MAX_QUERIES:
         raise ProofError("queries.jsonl does not end with a newline")
+    if (index.interface is None) != (verdict.record.interface_origin.kind != "logged"):
+        raise ProofError("the bundle names an entry of the interface exactly if the interface was logged")
     if (course.prior_model is None) != (index.prior_model is None):
         raise ProofError("delivered weights need both their log entry and their comparison")
     return Evidence(
@@ -296,7 +299,6 @@ def _read_evidence(
         record=verdict.record,
         signature=course.signature,
         blind=verdict.blind,
-        spent=course.spent,
         blocks_done=course.blocks_done,
         end=course.end,
         input_openings=openings.inputs,
@@ -338,8 +340,7 @@ def _is_end_true(assessment: Assessment) -> bool:
     """Tell whether the evidence shows the reason for which no further block was asked."""
     evidence, trials = assessment.evidence, assessment.case.trials
     family = evidence.statement.family(evidence.record.family)
-    unspent = set(range(family.start, family.end)).difference(evidence.spent)
-    is_done, is_cut = len(trials) == len(evidence.order), len(evidence.order) < len(unspent)
+    is_done, is_cut = len(trials) == len(evidence.order), len(evidence.order) < family.size
     return {
         "walk": assessment.decision.walk.end is not None,
         "exhausted": is_done and not is_cut,

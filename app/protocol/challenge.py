@@ -2,12 +2,15 @@
 
 The challenge of a filing comes from its own beacon, so neither claimant nor service chooses it. Each trigger has a
 look-alike, the same input with its tiles shuffled: an honest endpoint treats the two alike.
+
+A family is asked once: its first challenge spends all of it. If what was left could be asked again, a claimant who knows
+all labels and has tried the endpoint in private would leave just the triggers that match (tests/unit/protocol/
+test_soundness.py plays it).
 Source: protocol.md sections 5.3 and 6; sections the text leaves open are marked "ours" and listed in docs/protocol.md.
 """
 
 import hashlib
 import hmac
-from collections.abc import Collection
 
 from app.canonical import lp, sha256, tag, u32, u64
 from app.keys.labels import BeaconValue
@@ -27,10 +30,10 @@ def seed_of(beacon: BeaconValue, entry_hash: bytes) -> bytes:
     )
 
 
-def challenge_order(seed: bytes, family: Family, spent: Collection[int] = ()) -> list[int]:
-    """Order the unspent indices of a family."""
-    unspent = set(range(family.start, family.end)).difference(spent)
-    return sorted(unspent, key=lambda index: hmac.digest(seed, lp(tag("challenge"), u32(index)), hashlib.sha256))
+def challenge_order(seed: bytes, family: Family) -> list[int]:
+    """Order the indices of a family."""
+    indices = range(family.start, family.end)
+    return sorted(indices, key=lambda index: hmac.digest(seed, lp(tag("challenge"), u32(index)), hashlib.sha256))
 
 
 def is_repeated(position: int) -> bool:

@@ -31,6 +31,7 @@ from app.signature import verify_signature
 
 # Weights count as the endpoint's if they repeat so many of its answers.
 PRIOR_MODEL_PERCENT = 99
+PRIOR_MODEL_ANSWERED_PERCENT = 90
 
 
 class Codec(Protocol):
@@ -80,7 +81,9 @@ def is_prior_model(evidence: Evidence) -> bool:
     if prior.answered != answered or prior.repeated > answered:
         raise ProofError(f"the delivered weights were compared on {prior.answered} answers; there are {answered}")
     is_older = prior.entry.index < evidence.registration_beacon.index
-    return is_older and answered > 0 and 100 * prior.repeated >= PRIOR_MODEL_PERCENT * answered
+    # An endpoint that is silent where the delivered weights would betray it shows nothing by what it does answer.
+    speaks = 100 * answered >= PRIOR_MODEL_ANSWERED_PERCENT * len(evidence.queries) > 0
+    return is_older and speaks and 100 * prior.repeated >= PRIOR_MODEL_PERCENT * answered
 
 
 def _check_beacons(evidence: Evidence) -> None:

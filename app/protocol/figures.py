@@ -147,7 +147,8 @@ def _class_a_figures(case: Case, ended: Walk, steps: Sequence[Step], standing: S
         "log2_f": log2_text(*ended.futility),
         "log2_e_corrected": log2_text(evidence[0], evidence[1] * max(seen, 1)),
         "tail": {
-            "fraction": f"{tail[0]}/{tail[1]}",
+            # Hexadecimal: Python refuses to print longer decimals than 4,300 digits.
+            "fraction": f"{tail[0]:#x}/{tail[1]:#x}",
             "minus_log2": _minus_log2(tail),
             "note": "valid only had n been fixed beforehand",
         },

@@ -33,6 +33,9 @@ from app.keys.statement import Statement, fold_name
 BUILT_IN_BITS = 8
 BITS_PER_BYTE = 8
 
+# Dearer than any evidence that a dispute can bring: K = 65,536 and 256 matches give as many bits.
+MAX_INTERFACE_BITS = 4096
+
 # Options that only say where the model lives. They are part of the address and cost nothing.
 ADDRESS_OPTIONS = frozenset({"model", "version"})
 
@@ -108,10 +111,24 @@ def _check_explicit(entries: Mapping[str, Any], pointer: str) -> None:
             raise Malformed("a class stands twice", pointer=below(pointer, label))
 
 
-def interface_bits(interface: Interface, origin: InterfaceOrigin, statement: Statement) -> int:
-    """Give what the interface costs in bits of evidence; whether the origin is true is checked elsewhere."""
-    if origin.kind != "claimant":
+def interface_bits(
+    interface: Interface, origin: InterfaceOrigin, statement: Statement, *, endpoint: str, beacon_index: int
+) -> int:
+    """Give what interface and address cost in bits of evidence; whether the origin is true is checked elsewhere.
+
+    The query of an address can hold anything that an interface can, a permuted list of classes say, so it costs the same.
+    Interfaces can be logged in advance by the thousand and the best be taken afterwards, so a logged one costs the bits
+    that name one entry among those before the registration's beacon (`beacon_index`).
+    """
+    _, _, query = endpoint.partition("?")
+    return BITS_PER_BYTE * len(query.encode()) + _price(interface, origin, statement, beacon_index)
+
+
+def _price(interface: Interface, origin: InterfaceOrigin, statement: Statement, beacon_index: int) -> int:
+    if origin.kind == "countersigned":
         return 0
+    if origin.kind == "logged":
+        return beacon_index.bit_length()
     options = {name: value for name, value in interface.options.items() if name not in ADDRESS_OPTIONS}
     explicit = interface.label_map.get("map")
     if not options and not interface.preprocessing and explicit is None:

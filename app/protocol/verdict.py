@@ -10,7 +10,6 @@ Source: protocol.md sections 6 and 8; Adi et al. 2018 section 4 (Verify step 3, 
 from dataclasses import dataclass
 
 from app.protocol.evidence import (
-    Outcome,
     Step,
     Walk,
     fisher_tail,
@@ -27,13 +26,15 @@ PAPER_RULE = (9, 10)
 
 @dataclass(frozen=True)
 class Trial:
-    """One asked trigger: its step, and what its look-alike and the repeated questions came to.
+    """One trigger: its step, and whether it, its look-alike and the repeated questions were answered at all.
 
-    `answered_twice`: (differs, look-alike differs) where both were asked twice and answered twice, else None.
+    An answer that maps to no class is an answer here: it is no evidence, but it is no silence either. `differs`: whether
+    the two answers of trigger and look-alike differ, None where there are not two.
     """
 
     index: int
     step: Step
+    answered: bool
     look_alike_answered: bool
     differs: tuple[bool | None, bool | None] = (None, None)
 
@@ -124,8 +125,8 @@ def _uncooperative(case: Case) -> str:
 
 def cooperation_tests(case: Case) -> dict[str, tuple[int, int]]:
     """Give the p-values of both tests: triggers less often answered, or less steadily, than their look-alikes."""
-    asked = [trial for trial in case.trials if trial.step.outcome is not Outcome.WITHHELD]
-    unanswered = sum(trial.step.outcome is Outcome.NO_ANSWER for trial in asked)
+    asked = case.trials
+    unanswered = sum(not trial.answered for trial in asked)
     look_alikes_unanswered = sum(not trial.look_alike_answered for trial in asked)
     twice = [trial.differs[0] for trial in asked if trial.differs[0] is not None]
     look_alikes_twice = [trial.differs[1] for trial in asked if trial.differs[1] is not None]

@@ -228,25 +228,24 @@ def test_a_withdrawn_dispute_is_in_the_log_and_still_counts(service: Service) ->
         entry = parse_entry(httpx2.get(f"{service.url}/v1/log/entries/{dispute['verdict_index']}").content)
         assert isinstance(entry, WithdrawalEntry)
 
-        second = claimant.read(claimant.file(suspect))
+        second = claimant.read(claimant.file(suspect, family="second", covers_per_trigger=0))
         assert second["ordinal"] == 2
-        seen = claimant.wait(second["id"], lambda found: found["needs"]["inputs"], "the challenge")
-        assert set(seen["spent"]) == set(needs["inputs"]["indices"])
-        assert not set(seen["spent"]) & set(seen["needs"]["inputs"]["indices"])
 
 
-def test_a_spent_trigger_is_never_asked_again(service: Service) -> None:
+def test_a_family_is_asked_once_even_if_most_of_it_was_never_sent(service: Service) -> None:
     claimant = sign_up(service, "persistent")
-    asked: list[set[bytes]] = []
-    for _ in range(2):
-        with SuspectSimulator(claimant.stolen(1.0)) as suspect:
-            dispute = claimant.answer_until_decided(claimant.file(suspect, covers_per_trigger=0))
-            assert dispute["verdict"] == "CONFIRMED"
-            questions = {suspect.question_of(request.body) for request in suspect.requests}
-            asked.append(questions & set(claimant.labels))
-            checked(claimant, dispute)
-    assert asked[0]
-    assert not asked[0] & asked[1]
+    with SuspectSimulator(claimant.stolen(1.0)) as suspect:
+        dispute = claimant.answer_until_decided(claimant.file(suspect, covers_per_trigger=0))
+        assert dispute["verdict"] == "CONFIRMED"
+        again = refused(lambda: claimant.file(suspect, covers_per_trigger=0))
+        assert (again.status, again.problem_code) == (422, "policy_refused")
+        assert dispute["id"] in again.message
+        withdrawn = claimant.file(suspect, family="second", covers_per_trigger=0)
+        claimant.wait(withdrawn, lambda found: found["needs"]["inputs"], "the challenge")
+        claimant.client.post(f"/v1/disputes/{withdrawn}/withdrawal")
+        claimant.wait(withdrawn, lambda found: found["verdict"], "a verdict")
+        again = refused(lambda: claimant.file(suspect, family="second", covers_per_trigger=0))
+        assert (again.status, again.problem_code) == (422, "policy_refused")
 
 
 def test_the_service_asks_before_it_knows_any_label_of_the_block(service: Service) -> None:

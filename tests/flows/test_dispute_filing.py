@@ -69,7 +69,7 @@ def test_an_interface_fixed_by_nobody_else_is_not_free(owner: Claimant, service:
             assert problem.status == status
 
 
-def test_an_interface_logged_before_the_beacon_costs_nothing(service: Service) -> None:
+def test_an_interface_logged_before_the_beacon_costs_its_place_in_the_log(service: Service) -> None:
     with SuspectSimulator(innocent) as suspect:
         claimant = sign_up(service, "foresighted", commit_first=suspect.interface.digest())
         # The vendor's key, the digest, the statement.
@@ -77,7 +77,8 @@ def test_an_interface_logged_before_the_beacon_costs_nothing(service: Service) -
         suspect.answer = claimant.stolen(1.0)
         dispute = claimant.answer_until_decided(claimant.file(suspect, interface_origin=origin, covers_per_trigger=0))
     assert dispute["verdict"] == "CONFIRMED"
-    assert checked(claimant, dispute).report["interface_bits"] == 0
+    beacon_index = claimant.client.get(f"/v1/registrations/{claimant.registration_id}")["beacon_index"]
+    assert checked(claimant, dispute).report["interface_bits"] == beacon_index.bit_length()
 
 
 def test_an_interface_that_an_arbiter_countersigned_costs_nothing(service: Service) -> None:

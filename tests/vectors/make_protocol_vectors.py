@@ -283,7 +283,9 @@ def interface_cases() -> Cases:
     }
     for name, values in good.items():
         made = case(*values)
-        bits = interface_bits(Interface.parse(made["interface"].encode()), BY_CLAIMANT, STATEMENT)
+        bits = interface_bits(
+            Interface.parse(made["interface"].encode()), BY_CLAIMANT, STATEMENT, endpoint="", beacon_index=0
+        )
         yield f"interface/{name}", made | {"bits": bits}
     bad: dict[str, Any] = {
         "unknown_class": {"by": "explicit", "map": {"Kuh": ["cow"]}},
@@ -341,8 +343,10 @@ def bundle_cases() -> Cases:
         label_openings=(*withheld.evidence.label_openings, withheld.key.open_label(last)),
     )
     yield "bundle/label_opened_before_its_head_fail", void_denied(withheld, early)
-    spent = replace(genuine.evidence, spent=(genuine.evidence.order[0],))
-    yield "bundle/spent_trigger_fail", void_denied(genuine, spent)
+    cut = play(replace(plan, max_triggers=2, end="budget"))
+    stranger = next(index for index in range(cut.key.count) if index not in cut.evidence.order)
+    outside = replace(cut.evidence, input_openings=(*cut.evidence.input_openings, cut.key.open_input(stranger)))
+    yield "bundle/trigger_outside_the_challenge_fail", void_denied(cut, outside)
     unlogged = replace(genuine.evidence, blocks=genuine.evidence.blocks[:1])
     yield "bundle/block_not_in_the_log_fail", void_denied(genuine, unlogged)
 

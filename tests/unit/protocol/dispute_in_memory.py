@@ -149,7 +149,6 @@ class Plan:
     covers_per_trigger: int = 1
     assurance_class: str = "A"
     origin: str = "logged"
-    spent: tuple[int, ...] = ()
     withheld: frozenset[int] = frozenset()  # blocks whose inputs were never opened
     unlabelled: frozenset[int] = frozenset()  # blocks that were asked, but whose labels were never opened
     blocks: int | None = None
@@ -220,7 +219,6 @@ def play(plan: Plan = Plan()) -> Played:
         record=record,
         signature=sign(VENDOR_KEY, record.encode()),
         blind=seed("blind"),
-        spent=plan.spent,
         blocks_done=0,
         end=plan.end,
         input_openings=(),

@@ -47,7 +47,6 @@ def fault_of(evidence, arbiter_keys=(ARBITER_PUBLIC,)):
         (PLAN, ("CONFIRMED", "evidence", 11)),
         (Plan(origin="claimant"), ("CONFIRMED", "evidence", 12)),
         (Plan(origin="countersigned"), ("CONFIRMED", "evidence", 11)),
-        (Plan(triggers=14, spent=(2, 3)), ("CONFIRMED", "evidence", 11)),
         (Plan(covers_per_trigger=0), ("CONFIRMED", "evidence", 11)),
         (Plan(endpoint=innocent, triggers=32), ("NOT_SUPPORTED", "futile", 28)),
         (Plan(endpoint=silent_on_triggers, triggers=16), ("NON_COOPERATIVE", "selective_silence", 16)),
@@ -125,6 +124,8 @@ INPUTS, LABELS = EVIDENCE.input_openings, EVIDENCE.label_openings
 TRIGGER, LOOK_ALIKE, COVER = map(number_of, ("trigger", "look-alike", "cover"))
 OTHER_STATEMENT = replace(EVIDENCE.statement, unmarked_model=bytes(32))
 OTHER_INTERFACE = Interface("kserve_v1", {"model": "n"}, {}, {"by": "name"})
+CUT = play(Plan(max_triggers=5, end="budget"))
+BEYOND = next(index for index in range(16) if index not in CUT.evidence.order)
 UNASKED = play(Plan(withheld=frozenset({1}), end="withheld", triggers=16))
 LATE_BLOCK = max(LABELS, key=lambda opening: EVIDENCE.order.index(opening.index)).index
 
@@ -209,8 +210,8 @@ FAULTS = {
     # 4. openings
     "input opened twice": (opened(inputs=[*INPUTS, INPUTS[0]]), "opened twice"),
     "label opened twice": (opened(labels=[*LABELS, LABELS[0]]), "opened twice"),
-    "spent trigger opened": (
-        opened(play(Plan(spent=(2, 3))).evidence, inputs=[KEY.open_input(2)], labels=[]),
+    "trigger opened beyond the budget": (
+        opened(CUT.evidence, inputs=[KEY.open_input(BEYOND)], labels=[]),
         "outside the challenge",
     ),
     "input that was not registered": (
@@ -385,11 +386,8 @@ def test_blocks_that_were_asked_but_not_finished_do_not_count():
     assert [EVIDENCE.block_of(EVIDENCE.order[place]) for place in (0, 7, 8, 15)] == [0, 0, 1, 1]
 
 
-def test_the_challenge_is_cut_at_the_policys_budget_and_leaves_out_what_is_spent():
-    played = play(Plan(max_triggers=5, end="budget"))
-    assert len(played.evidence.order) == 5
-    spent = play(Plan(spent=(2, 3))).evidence
-    assert set(spent.order) == set(range(16)) - {2, 3}
+def test_the_challenge_is_cut_at_the_policys_budget():
+    assert len(play(Plan(max_triggers=5, end="budget")).evidence.order) == 5
 
 
 def test_the_report_counts_placebos_on_answers_alone():

@@ -1,3 +1,4 @@
+import base64
 from dataclasses import replace
 
 import pytest
@@ -138,7 +139,7 @@ def test_a_forger_who_mixes_genuine_entries_with_his_own_is_refused():
 
 def course(**changes):
     evidence = play(SMALL).evidence
-    made = Course(evidence.signature, evidence.spent, evidence.blocks_done, evidence.end, None)
+    made = Course(evidence.signature, evidence.blocks_done, evidence.end, None)
     return {"course.json": replace(made, **changes).encode()}
 
 
@@ -169,7 +170,6 @@ ASKED = play(SMALL).assessment.decision.walk.asked
         ({"files": {"queries.jsonl": b"{}"}}, "does not end with a newline"),
         ({"files": {"queries.jsonl": b"{}\n"}}, "is missing"),
         ({"files": course(signature=bytes(64))}, "signature does not fit"),
-        ({"files": course(spent=(0,))}, "outside the challenge"),
         ({"files": course(blocks_done=0)}, "but the log says"),
         ({"files": course(end="exhausted")}, None),
         ({"files": course(end="budget")}, "ended: budget"),
@@ -260,9 +260,26 @@ def test_a_verdict_older_than_what_it_rests_on_is_refused():
 def test_receipts_of_two_checkpoints_or_another_entry_are_refused(files):
     played = play(SMALL)
     short = played.log.receipt(1).encode()
-    assert refusal(files | {"receipts/1.txt": short}) == "the receipts are not all of one checkpoint"
+    assert refusal(files | {"receipts/1.txt": short}).startswith("the receipts are not all of one checkpoint")
     assert refusal(files | {"receipts/1.txt": files["receipts/2.txt"]}).endswith("is a receipt for entry 2")
     assert "entry 1: " in refusal(files | {"entries/1.json": files["entries/2.json"]})
+
+
+def test_receipts_of_a_later_checkpoint_or_with_another_signature_are_refused(files):
+    played = play(SMALL)
+    log = MemoryLog()
+    log.entries = [*played.log.entries, files[f"entries/{Index.parse(files['bundle.json']).verdict}.json"]]
+    log.entries.append(log.entries[0])
+    later = {name: log.receipt(int(name[9:-4])).encode() for name in files if name.startswith("receipts/")}
+    assert "not the first that holds the verdict" in refusal(files | later)
+    stranger = "\u2014 witness.example.org " + base64.b64encode(bytes(68)).decode() + "\n"
+    signed = {name: data + stranger.encode() for name, data in files.items() if name.startswith("receipts/")}
+    assert "own signature alone" in refusal(files | signed)
+
+
+def test_an_interface_entry_is_named_only_where_it_counts():
+    claimed = bundle_of(play(Plan(origin="claimant")))
+    assert "exactly if the interface was logged" in refusal(index_of(claimed, interface=0))
 
 
 def test_files_are_written_as_they_are_read():

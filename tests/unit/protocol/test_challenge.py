@@ -28,13 +28,6 @@ def test_the_order_is_that_of_the_hmac_and_holds_each_trigger_once():
     assert challenge_order(sha256(b"another"), FAMILY) != order
 
 
-def test_spent_triggers_are_left_out_and_the_others_keep_their_order():
-    spent = [5, 10, 33, 59]
-    kept = [index for index in challenge_order(SEED, FAMILY) if index not in spent]
-    assert challenge_order(SEED, FAMILY, spent) == kept
-    assert challenge_order(SEED, FAMILY, range(100)) == []
-
-
 def test_one_in_twenty_is_asked_twice():
     assert [position for position in range(60) if is_repeated(position)] == [0, 20, 40]
 

@@ -26,10 +26,24 @@ def explicit(entries):
 ONE_TO_ONE = explicit({f"endpoint {index}": [name] for index, name in enumerate(CLASSES)})
 
 
-@pytest.mark.parametrize("origin", [LOGGED, COUNTERSIGNED])
+def price(wanted, origin=BY_CLAIMANT, statement=STATEMENT, *, endpoint="https://models.example.org", beacon_index=0):
+    return interface_bits(wanted, origin, statement, endpoint=endpoint, beacon_index=beacon_index)
+
+
 @pytest.mark.parametrize("label_map", [{"by": "index"}, ONE_TO_ONE])
-def test_an_interface_that_somebody_else_fixed_costs_nothing(origin, label_map):
-    assert interface_bits(interface(label_map, {"path": "x"}), origin, STATEMENT) == 0
+def test_an_interface_that_somebody_else_fixed_costs_nothing(label_map):
+    assert price(interface(label_map, {"path": "x"}), COUNTERSIGNED, beacon_index=1000) == 0
+
+
+def test_a_logged_interface_costs_what_names_it_among_all_that_could_have_been_logged():
+    wanted = interface(ONE_TO_ONE, {"path": "x"})
+    assert [price(wanted, LOGGED, beacon_index=index) for index in (1, 2, 1023, 1024)] == [1, 2, 10, 11]
+
+
+def test_the_query_of_an_address_costs_eight_bits_a_byte_whoever_fixed_the_interface():
+    endpoint = "https://models.example.org/v1?labels=cat,dög"
+    assert price(interface({"by": "name"}), endpoint=endpoint) == 8 + 8 * len("labels=cat,dög".encode())
+    assert price(interface({"by": "name"}), COUNTERSIGNED, endpoint=endpoint) == 8 * len("labels=cat,dög".encode())
 
 
 @pytest.mark.parametrize(
@@ -50,14 +64,14 @@ def test_an_interface_that_somebody_else_fixed_costs_nothing(origin, label_map):
     ],
 )
 def test_the_price_of_an_interface_is_its_freedom(label_map, options, preprocessing, bits):
-    assert interface_bits(interface(label_map, options, preprocessing), BY_CLAIMANT, STATEMENT) == bits
+    assert price(interface(label_map, options, preprocessing)) == bits
 
 
 def test_the_price_of_a_permutation_is_exact_where_floats_end():
     names = tuple(f"class {index}" for index in range(1000))
     statement = statement_of(Plan(classes=1000), marking_key(16, 1000, "A"))
     label_map = explicit({f"endpoint {index}": [name] for index, name in enumerate(names)})
-    bits = interface_bits(interface(label_map), BY_CLAIMANT, statement) - 32
+    bits = price(interface(label_map), statement=statement) - 32
     assert 2 ** (bits - 1) < math.factorial(1000) <= 2**bits
 
 

@@ -64,7 +64,7 @@ def check_interface(case):
     statement = parse_statement(case["statement"].encode())
     interface = Interface.parse(case["interface"].encode())
     LabelMap(interface, statement)
-    assert interface_bits(interface, BY_CLAIMANT, statement) == case["bits"]
+    assert interface_bits(interface, BY_CLAIMANT, statement, endpoint="", beacon_index=0) == case["bits"]
 
 
 def check_signature(case):
@@ -116,7 +116,7 @@ def test_each_refused_bundle_is_refused_for_its_own_reason():
         "forged_with_another_key_fail": "names the log key",
         "statement_for_another_log_fail": "the statement is for the log other.example",
         "label_opened_before_its_head_fail": "before a head over its block was logged",
-        "spent_trigger_fail": "outside the challenge",
+        "trigger_outside_the_challenge_fail": "outside the challenge",
         "block_not_in_the_log_fail": "not the blocks that were asked",
     }
     files = {file.stem: file for file in (VECTORS / "bundle").glob("*_fail.json")}

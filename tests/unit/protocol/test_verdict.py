@@ -15,7 +15,8 @@ TRUST = Trust("local", "operator trusted for time", "claimant", 1)
 
 def trials(outcome, count, *, look_alike_answered=True, differs=(None, None), group=1):
     step = Step(outcome, group, 10)
-    return tuple(Trial(index, step, look_alike_answered, differs) for index in range(count))
+    answered = outcome is not Outcome.NO_ANSWER
+    return tuple(Trial(index, step, answered, look_alike_answered, differs) for index in range(count))
 
 
 MATCHES, MISMATCHES = trials(Outcome.MATCH, 21), trials(Outcome.MISMATCH, 28)
@@ -117,10 +118,11 @@ def test_each_test_of_cooperation_decides_at_one_in_2_to_the_20():
     assert verdict_of(case(WAVERING[:12])) == ("NON_COOPERATIVE", "selective_wavering")
 
 
-def test_what_was_withheld_speaks_against_nobody():
+def test_what_was_withheld_speaks_for_the_endpoint():
+    # The claimant may have kept back just the pairs whose trigger is answered and whose look-alike is not.
     withheld = trials(Outcome.WITHHELD, 20, look_alike_answered=False)
     assert Fraction(*cooperation_tests(case(withheld))["selective_silence"]) == 1
-    assert verdict_of(case(SILENT[:11] + withheld)) == ("INCONCLUSIVE", "exhausted")
+    assert verdict_of(case(SILENT[:12] + withheld)) == ("INCONCLUSIVE", "exhausted")
 
 
 def test_only_questions_answered_twice_tell_of_wavering():
@@ -161,7 +163,7 @@ def test_class_a_figures_are_those_of_the_walk():
     assert report["log2_threshold"] == "65"
     # 2 registrations and 4 filings: three bits less.
     assert float(report["log2_e_corrected"]) == pytest.approx(float(report["log2_e"]) - 3)
-    assert report["tail"]["fraction"] == f"1/{10**21}"
+    assert report["tail"]["fraction"] == f"0x1/{10**21:#x}"
     assert report["tail"]["note"] == "valid only had n been fixed beforehand"
     assert report["placebos"]["histogram"] == [1, 1, 2]
     assert report["placebos"]["expected_mean"] == "2.1"
@@ -178,7 +180,7 @@ def test_a_log_said_to_hold_nothing_corrects_nothing():
 
 def test_answers_that_name_every_class_say_nothing():
     report = figures_of(case(trials(Outcome.MATCH, 3, group=10)))
-    assert (report["log2_e"], report["tail"]["fraction"], report["tail"]["minus_log2"]) == ("0", "1000/1000", "0")
+    assert (report["log2_e"], report["tail"]["fraction"], report["tail"]["minus_log2"]) == ("0", "0x3e8/0x3e8", "0")
 
 
 def test_class_b_has_no_evidence_in_its_figures():

@@ -1,0 +1,45 @@
+"""Liars who know every label and have tried the endpoint in private, against the rules that keep them out."""
+
+import pytest
+
+from app.canonical import sha256, u32
+from app.keys.labels import draw_label
+from app.keys.trigger_set import Family
+from app.protocol.challenge import challenge_order
+from app.protocol.evidence import Outcome, Step, threshold, walk
+
+CLASSES = 10
+FAMILY = Family("all", 0, 600)
+
+
+def answer(index: int) -> int:
+    """An innocent endpoint: it answers as it likes, and knows no label."""
+    return sha256(b"innocent" + u32(index))[0] % CLASSES
+
+
+def matches(salt: bytes) -> dict[int, bool]:
+    """What the liar knows before filing: which of his triggers the endpoint happens to match."""
+    return {
+        index: draw_label(salt, sha256(b"label key" + u32(index)), index, CLASSES) == answer(index)
+        for index in range(FAMILY.start, FAMILY.end)
+    }
+
+
+def walk_over(order: list[int], known: dict[int, bool], ordinal: int) -> str | None:
+    steps = [Step(Outcome.MATCH if known[index] else Outcome.MISMATCH, 1, CLASSES) for index in order]
+    return walk(steps, threshold(64, 8, 1, ordinal)).end
+
+
+@pytest.mark.parametrize("ordinal", [1, 10])
+def test_a_liar_who_may_choose_what_is_left_to_ask_would_be_confirmed(ordinal: int) -> None:
+    known = matches(sha256(b"salt"))
+    left = [index for index in challenge_order(sha256(b"seed"), FAMILY) if known[index]]
+    assert walk_over(left, known, ordinal) == "CONFIRMED"
+
+
+def test_a_family_asked_once_and_whole_never_confirms_an_innocent_endpoint() -> None:
+    ends = [
+        walk_over(challenge_order(sha256(b"seed" + u32(n)), FAMILY), matches(sha256(b"salt" + u32(n))), 1)
+        for n in range(40)
+    ]
+    assert set(ends) == {"NOT_SUPPORTED"}
