@@ -10,7 +10,7 @@ from typing import Any
 
 from app.errors import SuspectMisbehaved
 from app.protocol.transcript import MAX_LABEL_CHARACTERS, MAX_LABELS
-from app.suspects.adapters.codec import is_finite_number, unique_keys
+from app.suspects.adapters.codec import are_finite_numbers, unique_keys
 from app.suspects.adapters.contract import Answer
 
 # Deeper than any of the protocols nests; counted on the bytes, since Python's own limit depends on who calls.
@@ -105,7 +105,7 @@ def scores_answer(value: Any, score_count: int | None) -> Answer:
     # One number is a probability or a regression, not a choice between classes.
     if len(value) < 2 or (score_count is not None and len(value) != score_count):
         raise SuspectMisbehaved(f"{len(value)} scores, not one for each class", reason="wrong_count")
-    if not all(map(is_finite_number, value)):
+    if not are_finite_numbers(value):
         raise SuspectMisbehaved("a score is not a finite number", reason="nan_score")
     return Answer((str(value.index(max(value))),), len(value))
 
