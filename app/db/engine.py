@@ -98,6 +98,8 @@ def is_database_away(error: BaseException) -> bool:
             return True
         if isinstance(cause, DBAPIError) and cause.connection_invalidated:
             return True
+        if isinstance(cause, psycopg.errors.IdleInTransactionSessionTimeout):
+            return True  # the server gave this connection up because we were frozen
         if isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError) and _is_away(cause):
             return True
         cause = cause.__cause__

@@ -31,6 +31,9 @@ FIRST_WAIT_SECONDS, LAST_WAIT_SECONDS = 0.2, 5.0
 # How long one question waits for a connection before it counts as an outage; short, so that a worker that is told to
 # stop during one ends soon.
 POOL_SECONDS = 2.0
+# A worker that froze (stopped, swapped out) between taking a job and committing that holds the job's row, which others
+# skip as locked: the server ends its transaction after this, and the worker reconnects if it wakes.
+IDLE_MILLISECONDS = 5_000
 
 
 def is_orphaned(error: BaseException) -> bool:
@@ -51,7 +54,11 @@ class PatientConnector(procrastinate.PsycopgConnector):
             min_size=1,
             max_size=4,
             timeout=POOL_SECONDS,
-            kwargs={"connect_timeout": CONNECT_SECONDS, "application_name": "trapstreet worker"},
+            kwargs={
+                "connect_timeout": CONNECT_SECONDS,
+                "application_name": "trapstreet worker",
+                "options": f"-c idle_in_transaction_session_timeout={IDLE_MILLISECONDS}",
+            },
         )
         self.is_patient = True
 
