@@ -21,7 +21,7 @@ from sqlalchemy import Engine
 from app.db.engine import make_engine, transaction
 from app.embedding.job import EmbeddingWorker
 from app.errors import DatabaseAway, PolicyRefused
-from app.jobs.loop import RetryPolicy, Timing, make_app, run_worker
+from app.jobs.loop import Lane, RetryPolicy, Timing, make_app, run_worker
 from app.jobs.names import EMBED_CPU, EMBED_GPU, SYSTEM
 from app.jobs.queue import EMBED_TASK
 from app.keys.sealing import SEED_BYTES, QueueKey
@@ -65,7 +65,7 @@ def run(settings: Settings, queues: Sequence[str] = ()) -> None:
         logger.info("working on %s", ", ".join(queues))
         timing = Timing(settings.heartbeat_seconds, stalled_seconds, settings.poll_seconds)
         # One at a time: a training takes all the cores, or the GPU.
-        run_worker(app, [*queues, SYSTEM], name="embedding", timing=timing)
+        run_worker([Lane(app, [*queues, SYSTEM])], name="embedding", timing=timing)
 
 
 def clock() -> datetime:

@@ -1,11 +1,12 @@
 """The light worker: opens beacons, asks suspects, passes deadlines, decides disputes. It needs no torch.
 
 Invariants: no handler keeps anything between two steps but in the database, so a killed worker's successor goes on where
-it stopped; probing never reads a queue's embedding key.
+it stopped; probing never reads a queue's embedding key; whatever suspects do, what waits for no suspect goes on (a lane of
+its own).
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -18,12 +19,12 @@ from sqlalchemy.exc import DBAPIError
 from app.db.engine import make_engine, transaction
 from app.db.tables import DisputeRow
 from app.disputes.course import DECIDE_TASK, PROBE_BLOCK_TASK, begin_asking
-from app.disputes.probing import Prober, probe_block
+from app.disputes.probing import DISPUTE_MANNER, Prober, probe_block
 from app.disputes.resolution import Judge, decide_dispute
 from app.disputes.upkeep import pass_deadlines
-from app.errors import Unavailable
-from app.jobs.loop import Every, Handler, Timing, make_app, run_worker
-from app.jobs.names import PROBE, SYSTEM
+from app.errors import PolicyRefused, Unavailable
+from app.jobs.loop import Every, Handler, Lane, Timing, make_app, run_worker
+from app.jobs.names import COURT, PROBE, SYSTEM
 from app.jobs.queue import DEADLINE_TASK, Attempt
 from app.log.beacon import OPEN_BEACON_TASK, open_beacon
 from app.log.store import LogIdentity
@@ -31,12 +32,13 @@ from app.registry.registrations import note_beacon
 from app.settings import Settings, load_log_identity, open_database
 from app.storage.objects import open_store
 from app.suspects.addresses import NetworkRules
-from app.suspects.probe import Manner
 
 logger = logging.getLogger(__name__)
 
-# Asking is waiting: several disputes at once keep a slow suspect from holding up the others.
-CONCURRENCY = 4
+# The queues of each lane, and how many jobs it runs at once. Asking is waiting, so many blocks are asked at once; and
+# however many suspects keep all of these waiting, beacons are opened, deadlines pass and verdicts are logged.
+LANES = (((COURT, SYSTEM), 4), ((PROBE,), 8))
+QUEUES = (PROBE, COURT, SYSTEM)
 
 # Lock not available, statement cancelled by its timeout, deadlock, serialization: the same may succeed later.
 BUSY_STATES = {"55P03", "57014", "40P01", "40001"}
@@ -55,7 +57,7 @@ class Tools:
 
     def handlers(self) -> dict[str, Handler]:
         """Give a handler for every task that this worker knows."""
-        prober = Prober(self.engine, self.identity, self.store, self.rules, Manner(), self.now)
+        prober = Prober(self.engine, self.identity, self.store, self.rules, DISPUTE_MANNER, self.now)
         judge = Judge(self.engine, self.identity, self.store, self.arbiter_keys, self.now)
 
         def probe(attempt: Attempt, args: dict[str, Any]) -> None:
@@ -99,7 +101,14 @@ def open_beacon_of(tools: Tools, entry_index: int) -> None:
 
 
 def run(settings: Settings, queues: Sequence[str] = ()) -> None:
-    """Work on these queues (default: probe and system) until told to stop."""
+    """Work on these queues (default: probe, court and system) until told to stop.
+
+    Raises: PolicyRefused if a queue is none of these; DatabaseAway.
+    """
+    queues = queues or QUEUES
+    for queue in queues:
+        if queue not in QUEUES:
+            raise PolicyRefused(f"{queue!r} is no queue of a light worker: use {', '.join(QUEUES)}")
     with open_database(settings) as urls:
         tools = Tools(
             engine=make_engine(urls.service, application="trapstreet light worker"),
@@ -109,15 +118,23 @@ def run(settings: Settings, queues: Sequence[str] = ()) -> None:
             arbiter_keys=settings.arbiter_public_keys,
             now=lambda: datetime.now(UTC),  # noqa: TID251  # an entry point reads the clock
         )
-        app = make_app(
-            urls.service,
-            tools.handlers(),
-            periodic={DEADLINE_TASK: Every(deadline_interval(settings.poll_seconds), PROBE)},
-            stalled_seconds=settings.stalled_seconds,
-        )
         timing = Timing(settings.heartbeat_seconds, settings.stalled_seconds, settings.poll_seconds)
-        logger.info("working on %s", ", ".join(queues or (PROBE, SYSTEM)))
-        run_worker(app, queues or (PROBE, SYSTEM), name="light", concurrency=CONCURRENCY, timing=timing)
+        logger.info("working on %s", ", ".join(queues))
+        run_worker(make_lanes(settings, urls.service, tools.handlers(), queues), name="light", timing=timing)
+
+
+def make_lanes(
+    settings: Settings, database_url: str, handlers: Mapping[str, Handler], queues: Sequence[str]
+) -> list[Lane]:
+    """Make the lanes that these queues need; the clock of deadlines runs where COURT is worked on."""
+    deadlines = {DEADLINE_TASK: Every(deadline_interval(settings.poll_seconds), COURT)}
+    lanes = []
+    for lane_queues, concurrency in LANES:
+        if wanted := [queue for queue in lane_queues if queue in queues]:
+            periodic = deadlines if COURT in wanted else {}
+            app = make_app(database_url, handlers, periodic=periodic, stalled_seconds=settings.stalled_seconds)
+            lanes.append(Lane(app, wanted, concurrency))
+    return lanes
 
 
 def deadline_interval(poll_seconds: float) -> int:

@@ -245,7 +245,7 @@ def _view(session: InTransaction, row: DisputeRow) -> DisputeView:
         blocks_probed=row.blocks_probed,
         blocks_labelled=row.blocks_labelled,
         needs=Needs.model_validate(described.needs),
-        log2_e=described.log2_e,
+        log2_e=row.log2_e,
         paper_rule=described.paper_rule,
         verdict_index=row.verdict_index,
         bundle_sha256=row.bundle_sha256,

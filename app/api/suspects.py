@@ -6,6 +6,7 @@ Trust: an answer of a suspect is never passed on raw; a vendor sees labels, size
 import base64
 import binascii
 import secrets
+from threading import BoundedSemaphore
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -26,7 +27,7 @@ from app.disputes.suspects import (
     remove_suspect,
     try_suspect,
 )
-from app.errors import Malformed
+from app.errors import Malformed, Unavailable
 from app.keys.statement import Statement
 from app.keys.trigger_set import MAX_INPUT_BYTES
 from app.protocol.interface import Interface, LabelMap
@@ -37,6 +38,10 @@ router = APIRouter(prefix="/suspects", tags=["suspects"], responses=WITH_KEY)
 
 Disputer = Annotated[Caller, Depends(require(DISPUTE), scope="function")]
 DisputerBeforehand = Annotated[Caller, Depends(require_beforehand(DISPUTE))]
+
+# Each holds a thread for as long as the suspect keeps it waiting: so many at once leave threads for everybody else.
+TESTS_AT_ONCE = 4
+_tests = BoundedSemaphore(TESTS_AT_ONCE)
 
 EXAMPLE_ENDPOINT = "https://models.example.org"
 EXAMPLE_INTERFACE = {
@@ -158,7 +163,12 @@ def test(suspect_id: UUID, body: TestBody, caller: DisputerBeforehand, service: 
         question = base64.b64decode(body.input, validate=True)
     except (binascii.Error, ValueError) as error:
         raise Malformed("must be base64", pointer="/input") from error
-    asked = try_suspect(row, statement, question, service.network_rules, service.clock)
+    if not _tests.acquire(blocking=False):
+        raise Unavailable("too many suspects are tested at once: try again in a moment")
+    try:
+        asked = try_suspect(row, statement, question, service.network_rules, service.clock)
+    finally:
+        _tests.release()
     found = LabelMap(Interface.from_json(row.interface), statement).classes_of(asked.labels)
     return TestView(
         request_bytes=len(asked.request),

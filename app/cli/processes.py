@@ -10,7 +10,7 @@ import typer
 
 from app.cli.output import JsonFlag, reported, show
 from app.cli.parent import WithParent, stop_with_parent
-from app.jobs.names import EMBED_CPU, EMBED_GPU, PROBE, SYSTEM
+from app.jobs.names import COURT, EMBED_CPU, EMBED_GPU, PROBE, SYSTEM
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -38,7 +38,10 @@ def serve(
 def worker(
     queue: Annotated[
         list[str] | None,
-        typer.Option(help=f"{PROBE}, {SYSTEM}, {EMBED_CPU} or {EMBED_GPU}; repeatable. Default: {PROBE} and {SYSTEM}."),
+        typer.Option(
+            help=f"{PROBE}, {COURT}, {SYSTEM}, {EMBED_CPU} or {EMBED_GPU}; repeatable. "
+            f"Default: {PROBE}, {COURT} and {SYSTEM}."
+        ),
     ] = None,
     with_parent: WithParent = False,
     as_json: JsonFlag = False,
@@ -49,7 +52,7 @@ def worker(
     from app import worker as light_worker
     from app.settings import load_settings
 
-    queues = queue or [PROBE, SYSTEM]
+    queues = queue or [PROBE, COURT, SYSTEM]
     with reported(as_json=as_json):
         settings = load_settings()
         if with_parent:

@@ -305,12 +305,15 @@ class DisputeRow(Base):
     reason: Mapped[str | None]
     asked: Mapped[int] = mapped_column(default=0)
     matches: Mapped[int] = mapped_column(default=0)
+    log2_e: Mapped[str | None]
     verdict_index: Mapped[EntryIndex | None]
     bundle_sha256: Mapped[bytes | None]
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
     __table_args__ = (
         UniqueConstraint("registration_id", "ordinal"),
+        # A family is asked once (docs/decisions.md): held here too, for no code may ask it twice.
+        UniqueConstraint("registration_id", "family"),
         CheckConstraint("ordinal >= 1", name="ordinal_from_one"),
         has_bytes("signature", 64),
         has_bytes("blind", 32),
@@ -324,13 +327,17 @@ class DisputeRow(Base):
 
 
 class BlockRow(Base):
-    """One block of a dispute's challenge: inputs opened, probed, head logged, labels opened."""
+    """One block of a dispute's challenge: inputs opened, probed, head logged, labels opened.
+
+    `asking_milliseconds` went into the answers stored so far.
+    """
 
     __tablename__ = "blocks"
     dispute_id: Mapped[DisputeId] = mapped_column(primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     indices: Mapped[list[int]]
     state: Mapped[str]
+    asking_milliseconds: Mapped[int] = mapped_column(default=0)
     head: Mapped[bytes | None]
     entry_index: Mapped[EntryIndex | None]
     opened_at: Mapped[datetime | None]
@@ -377,13 +384,3 @@ class QueryRow(Base):
         ForeignKeyConstraint(["dispute_id", "block"], ["blocks.dispute_id", "blocks.number"]),
         has_bytes("blind", 32),
     )
-
-
-class SpentTriggerRow(Base):
-    """A trigger that an endpoint has seen or whose label key was opened: it is never evidence again."""
-
-    __tablename__ = "spent_triggers"
-    registration_id: Mapped[RegistrationId] = mapped_column(primary_key=True)
-    trigger_index: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    dispute_id: Mapped[DisputeId]
-    spent_at: Mapped[datetime]

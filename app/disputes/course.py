@@ -17,7 +17,7 @@ from app.canonical import sha256
 from app.db.tables import BlockRow, DisputeRow, RegistrationRow
 from app.disputes.states import ASKING, Progress, next_state
 from app.errors import NotFound
-from app.jobs.names import PROBE
+from app.jobs.names import COURT, PROBE
 from app.jobs.queue import enqueue
 from app.keys.statement import Statement
 from app.log.store import load_entry
@@ -151,7 +151,7 @@ def enqueue_probe(session: Session, row: DisputeRow) -> None:
 def enqueue_decision(session: Session, row: DisputeRow) -> None:
     """Have a dispute decided in which nothing is asked any more."""
     lock = f"dispute {row.id}"
-    enqueue(session, DECIDE_TASK, PROBE, {"dispute": str(row.id)}, lock=lock, queueing_lock=f"decide {row.id}")
+    enqueue(session, DECIDE_TASK, COURT, {"dispute": str(row.id)}, lock=lock, queueing_lock=f"decide {row.id}")
 
 
 def find_idle(session: Session, before: datetime) -> Sequence[UUID]:

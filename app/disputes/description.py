@@ -1,7 +1,7 @@
 """A dispute as its claimant sees it: what is asked for, and what came of it.
 
-Invariants: labels are asked for only with the proof that their block's head is in the log; figures are those of the
-verdict, recomputed from what is stored.
+Invariants: labels are asked for only with the proof that their block's head is in the log; figures are those
+that were stored with the verdict, so a look at a decided dispute costs nothing.
 """
 
 from dataclasses import dataclass
@@ -10,8 +10,7 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from app.db.tables import BlockRow, DisputeRow
-from app.disputes.case_file import walk_so_far
-from app.disputes.course import indices_of, load_statement, progress_of
+from app.disputes.course import indices_of, progress_of
 from app.disputes.states import DECIDED
 from app.log.store import receipt_for
 from app.protocol.verdict import is_paper_rule_met
@@ -49,21 +48,16 @@ class Description:
     record: str
     blocks_total: int
     needs: Asked
-    log2_e: str | None
     paper_rule: bool | None
 
 
 def describe(session: Session, row: DisputeRow) -> Description:
     """Describe a dispute to its claimant."""
-    is_decided = row.state == DECIDED
-    statement = load_statement(session, row)
-    is_class_a = statement.assurance_class == "A"
     return Description(
         record=row.filing_record.decode(),
         blocks_total=progress_of(row).total,
         needs=_needs(session, row),
-        log2_e=walk_so_far(session, row, row.blocks_labelled).log2_e if is_decided and is_class_a else None,
-        paper_rule=is_paper_rule_met(row.matches, row.asked) if is_decided else None,
+        paper_rule=is_paper_rule_met(row.matches, row.asked) if row.state == DECIDED else None,
     )
 
 

@@ -81,7 +81,7 @@ class CheckedFiling:
 def check_filing(
     session: Session, vendor_id: UUID, request: FilingRequest, arbiter_keys: Collection[bytes]
 ) -> CheckedFiling:
-    """Check everything about a filing that does not depend on other filings.
+    """Check everything about a filing but its covers, which are dear to read.
 
     Raises: Refused in any of its forms.
     """
@@ -98,7 +98,10 @@ def check_filing(
         statement.family(record.family)
         price_in_bits(record.interface, statement, record.endpoint)
     _check_origin(session, record, registration, arbiter_keys)
-    return CheckedFiling(registration, suspect, statement, request)
+    filing = CheckedFiling(registration, suspect, statement, request)
+    # A first look: what counts is the one under the log's lock.
+    _check_turn(session, filing)
+    return filing
 
 
 @contextmanager
@@ -137,9 +140,7 @@ def file_dispute(
     Raises: Conflict if the family has an open dispute; PolicyRefused if it had one, or cannot reach its threshold.
     """
     entry_time(session, now)  # takes the log's lock: filings of one registration are counted one after the other
-    _check_family_is_free(session, filing)
-    ordinal = 1 + _count_filings(session, filing)
-    _check_reach(filing, ordinal)
+    ordinal = _check_turn(session, filing)
 
     def entry(nonce_hash: bytes, time: str) -> FilingEntry:
         return FilingEntry(
@@ -198,6 +199,14 @@ def _check_origin(
         entry = parse_entry(load_entry(session, origin.entry))
         if not isinstance(entry, ModelEntry) or entry.sha256 != record.interface.digest():
             raise Malformed("that entry is no commitment to this interface", pointer=f"{pointer}/entry")
+
+
+def _check_turn(session: Session, filing: CheckedFiling) -> int:
+    """Check a filing against the earlier ones of its registration, and give its ordinal."""
+    _check_family_is_free(session, filing)
+    ordinal = 1 + _count_filings(session, filing)
+    _check_reach(filing, ordinal)
+    return ordinal
 
 
 def _check_family_is_free(session: Session, filing: CheckedFiling) -> None:

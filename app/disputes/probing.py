@@ -1,16 +1,18 @@
 """Asking a block: whoever does it knows no label of it.
 
 Steps: 1. plan the block's questions from the dispute's row; 2. ask what no earlier attempt has stored, some at a time, each
-lot stored in a transaction of its own; 3. in one transaction, log the head over all of it and move the dispute on.
+lot stored in a transaction of its own with the time it took; what is left when the block's time is spent is stored
+unsent, as `out_of_time`; 3. in one transaction, log the head over all of it and move the dispute on.
 
 Invariants: a stored answer is never asked again; a lot that was asked but not stored (the worker was killed) is asked again
-whole, before anybody saw its answers; only the job's present holder writes.
+whole, before anybody saw its answers; only the job's present holder writes; a block that stores its lots ends in time,
+however slow the suspect is and however often the worker restarts.
 Source: protocol.md sections 5.4 and 5.5.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from obstore.store import ObjectStore
@@ -39,14 +41,19 @@ from app.protocol.records import BlockEntry
 from app.protocol.transcript import FIRST_HEAD, Query, block_head
 from app.suspects.addresses import NetworkRules
 from app.suspects.probe import Asked, Manner, Question, Suspect, ask
+from app.suspects.transport import Limits
 
 # Questions a transaction: what a killed worker asks again at most.
 LOT = 32
 
+# A block may take ten minutes, a question 20 seconds an attempt: else a suspect that drips its answers keeps a worker's
+# place for as long as it likes. `attempts` is the policy's.
+DISPUTE_MANNER = Manner(budget_seconds=600.0, limits=Limits(read_seconds=20.0, total_seconds=20.0))
+
 
 @dataclass(frozen=True)
 class Prober:
-    """What a worker asks with."""
+    """What a worker asks with; the manner's budget is a block's."""
 
     engine: Engine
     identity: LogIdentity
@@ -62,6 +69,7 @@ class _Task:
     manner: Manner
     planned: Sequence[Planned]
     missing: Sequence[Planned]
+    taken: timedelta
 
 
 def probe_block(prober: Prober, attempt: Attempt, dispute_id: UUID, block: int) -> None:
@@ -69,10 +77,12 @@ def probe_block(prober: Prober, attempt: Attempt, dispute_id: UUID, block: int) 
     task = _plan(prober, dispute_id, block)
     if task is None:
         return
+    taken = task.taken
     for lot in _lots(task.missing):
         attempt.raise_if_stopping()
-        questions = [Question(planned.n, planned.input) for planned in lot]
-        asked = ask(questions, task.suspect, prober.rules, task.manner, prober.now)
+        began = prober.now()
+        asked = _ask(prober, task, lot, taken)
+        taken += max(prober.now() - began, timedelta())
         with transaction(prober.engine) as session:
             verify_current(session, attempt)
             if session.get_one(DisputeRow, dispute_id).state != ASKING:
@@ -80,6 +90,7 @@ def probe_block(prober: Prober, attempt: Attempt, dispute_id: UUID, block: int) 
             session.add_all(
                 _query_row(dispute_id, block, planned, seen) for planned, seen in zip(lot, asked, strict=True)
             )
+            session.get_one(BlockRow, (dispute_id, block)).asking_milliseconds = taken // timedelta(milliseconds=1)
     with transaction(prober.engine) as session:
         _log_head(session, prober, attempt, dispute_id, block)
 
@@ -87,6 +98,12 @@ def probe_block(prober: Prober, attempt: Attempt, dispute_id: UUID, block: int) 
 def _lots(planned: Sequence[Planned]) -> Iterator[Sequence[Planned]]:
     for start in range(0, len(planned), LOT):
         yield planned[start : start + LOT]
+
+
+def _ask(prober: Prober, task: _Task, lot: Sequence[Planned], taken: timedelta) -> list[Asked]:
+    questions = [Question(planned.n, planned.input) for planned in lot]
+    left_seconds = max(0.0, task.manner.budget_seconds - taken.total_seconds())
+    return ask(questions, task.suspect, prober.rules, replace(task.manner, budget_seconds=left_seconds), prober.now)
 
 
 def _plan(prober: Prober, dispute_id: UUID, block: int) -> _Task | None:
@@ -108,6 +125,7 @@ def _plan(prober: Prober, dispute_id: UUID, block: int) -> _Task | None:
             manner=replace(prober.manner, attempts=record.policy.attempts),
             planned=planned,
             missing=[question for question in planned if question.n not in stored],
+            taken=timedelta(milliseconds=session.get_one(BlockRow, (dispute_id, block)).asking_milliseconds),
         )
 
 

@@ -85,6 +85,7 @@ def _log_verdict(session: Session, judge: Judge, row: DisputeRow, assessment: As
     row.state = next_state(row.state, "verdict")
     row.verdict, row.reason, row.verdict_index = decision.verdict, decision.reason, appended.index
     row.asked, row.matches, row.updated_at = decision.walk.asked, decision.walk.matches, now
+    row.log2_e = decision.walk.log2_e if assessment.case.assurance_class == "A" else None
 
 
 def _standing(session: Session) -> Standing:

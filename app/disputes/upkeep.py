@@ -18,8 +18,8 @@ from app.disputes.states import ASKING, DECIDED
 
 logger = logging.getLogger(__name__)
 
-# A job that died of something the operator has since repaired is placed again after this long.
-IDLE_SECONDS = 600
+# A job that died of something the operator has since repaired is placed again after this long; asking a block takes less.
+IDLE_SECONDS = 1800
 
 
 def pass_deadlines(engine: Engine, now: datetime) -> None:

@@ -7,13 +7,15 @@ A job may run twice at the same time (a worker that only seemed dead), so handle
 `queue.verify_current`. A job is handed out again however often its worker died: a handler gives up by
 `attempt.is_last`. Arguments of jobs are printed in diagnostics: no secrets in them.
 Queue `system` holds only what every worker can do; a task with a handler of its own waits where those listen who have it.
+A process may run several lanes: jobs of one never wait for those of another, though they share a process.
 Source: procrastinate 3.10; its issues 1408 (no `lock` on the task that retries stalled jobs) and 1518.
 """
 
 import asyncio
 import logging
 import signal
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,6 +40,9 @@ from app.jobs.names import SYSTEM
 from app.jobs.queue import RETRY_STALLED_TASK, Attempt, Stopped
 
 logger = logging.getLogger(__name__)
+
+# Threads beyond those of running jobs: names are looked up in them, of the database's host for one.
+SPARE_THREADS = 4
 
 Handler = Callable[[Attempt, dict[str, Any]], None]
 
@@ -185,32 +190,51 @@ def _add_handler(app: procrastinate.App, name: str, handler: Handler, policy: Re
         app.periodic(cron=every.cron())(task)
 
 
-def run_worker(
-    app: procrastinate.App,
-    queues: Iterable[str],
-    *,
-    name: str = "worker",
-    concurrency: int = 1,
-    timing: Timing | None = None,
-) -> None:
-    """Run jobs of these queues until SIGTERM or SIGINT; a second signal ends the process at once."""
-    asyncio.run(_Loop(app, [*queues], name, concurrency, timing or Timing()).run())
+@dataclass(frozen=True)
+class Lane:
+    """Queues that are worked on together, so many jobs at once; an app belongs to one lane."""
+
+    app: procrastinate.App
+    queues: Sequence[str]
+    concurrency: int = 1
+
+
+def run_worker(lanes: Sequence[Lane], *, name: str = "worker", timing: Timing | None = None) -> None:
+    """Run the jobs of all lanes until SIGTERM or SIGINT; a second signal ends the process at once."""
+    asyncio.run(_run_lanes([_Loop(lane, name, timing or Timing()) for lane in lanes]))
+
+
+async def _run_lanes(loops: Sequence["_Loop"]) -> None:
+    here = asyncio.get_running_loop()
+    # By default a process has few threads on few cores: a lane that takes all of them would hold up the others.
+    threads = sum(loop.lane.concurrency for loop in loops) + SPARE_THREADS
+    here.set_default_executor(ThreadPoolExecutor(threads, thread_name_prefix="job"))
+
+    def stop() -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            here.remove_signal_handler(number)
+        for loop in loops:
+            loop.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        here.add_signal_handler(number, stop)
+    async with asyncio.TaskGroup() as group:
+        for loop in loops:
+            group.create_task(loop.run())
 
 
 @dataclass
 class _Loop:
-    app: procrastinate.App
-    queues: list[str]
+    """A lane at work: its worker starts again whenever it lost the database."""
+
+    lane: Lane
     name: str
-    concurrency: int
     timing: Timing
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     worker: "asyncio.Task[None] | None" = None
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop)
         wait_seconds = FIRST_WAIT_SECONDS
         while not self.stopping.is_set():
             self.worker = asyncio.create_task(self._run_worker())
@@ -230,11 +254,12 @@ class _Loop:
             wait_seconds = FIRST_WAIT_SECONDS if lasted else min(2 * wait_seconds, LAST_WAIT_SECONDS)
 
     async def _run_worker(self) -> None:
-        async with self.app.open_async():
-            await self.app.run_worker_async(
-                queues=self.queues,
+        app = self.lane.app
+        async with app.open_async():
+            await app.run_worker_async(
+                queues=[*self.lane.queues],
                 name=self.name,
-                concurrency=self.concurrency,
+                concurrency=self.lane.concurrency,
                 update_heartbeat_interval=self.timing.heartbeat_seconds,
                 stalled_worker_timeout=self.timing.stalled_seconds,
                 shutdown_graceful_timeout=self.timing.grace_seconds,
@@ -243,11 +268,9 @@ class _Loop:
                 install_signal_handlers=False,
             )
 
-    def _stop(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().remove_signal_handler(number)
+    def stop(self) -> None:
         self.stopping.set()
-        if isinstance(self.app.connector, PatientConnector):
-            self.app.connector.is_patient = False
+        if isinstance(self.lane.app.connector, PatientConnector):
+            self.lane.app.connector.is_patient = False
         if self.worker is not None:
             self.worker.cancel()

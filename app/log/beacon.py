@@ -16,14 +16,15 @@ from sqlalchemy.orm import Session
 from app.canonical import sha256
 from app.db.tables import EntryNonceRow, LogEntryRow
 from app.errors import NotFound, PolicyRefused, ProofError
-from app.jobs.names import PROBE
+from app.jobs.names import COURT
 from app.jobs.queue import enqueue
 from app.log.store import Appended, LogIdentity, append, entry_time, load_entry
 from app.protocol.beacon import LOCAL, LOCAL_RANDOMNESS, required_round, verify_beacon
 from app.protocol.records import BeaconEntry, Entry, FilingEntry, RegistrationEntry, parse_entry
 
-# Task name: it stands in the database, so renaming it orphans waiting jobs. Its argument is `entry_index`. Jobs wait in
-# the queue to which the light worker alone listens: embedding workers, too, take jobs of SYSTEM, and do not know it.
+# Task name: it stands in the database, so renaming it orphans waiting jobs. Its argument is `entry_index`. Jobs wait
+# where the light worker alone listens (embedding workers, too, take jobs of SYSTEM, and do not know it), and never behind
+# a suspect that is slow to answer.
 OPEN_BEACON_TASK = "open_beacon"
 
 NONCE_BYTES = 32
@@ -48,7 +49,7 @@ def append_with_nonce(
     appended = append(session, identity, entry, now)
     session.add(EntryNonceRow(entry_index=appended.index, nonce=nonce))
     args = {"entry_index": appended.index}
-    enqueue(session, OPEN_BEACON_TASK, PROBE, args, queueing_lock=f"{OPEN_BEACON_TASK} {appended.index}")
+    enqueue(session, OPEN_BEACON_TASK, COURT, args, queueing_lock=f"{OPEN_BEACON_TASK} {appended.index}")
     session.flush()
     return appended
 

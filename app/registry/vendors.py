@@ -62,7 +62,8 @@ def make_challenge(session: Session, nonce: bytes, now: datetime) -> SigningChal
 
     Raises: TooMany if too many wait.
     """
-    session.execute(delete(SigningChallengeRow).where(SigningChallengeRow.expires_at < now))
+    is_over = (SigningChallengeRow.expires_at <= now) | SigningChallengeRow.used_at.is_not(None)
+    session.execute(delete(SigningChallengeRow).where(is_over))
     waiting = session.scalars(select(func.count()).select_from(SigningChallengeRow)).one()
     if waiting >= MAX_WAITING_CHALLENGES:
         raise TooMany("too many challenges wait to be signed: try again in some minutes")

@@ -4,11 +4,13 @@ The caller has mixed triggers, look-alikes and covers in a secret order; nothing
 the labels, so retries, pacing and parsing cannot be bent to the result.
 
 Invariants: questions leave in order, each gets the same number of attempts under the same rule, and the first response
-that is not a passing failure counts; whatever the suspect does is an error word in the result and never an exception.
+that is not a passing failure counts; no attempt begins once the time for asking is spent, so a suspect that is slow ends
+later by one exchange at most; whatever the suspect does is an error word in the result and never an exception.
 Source: protocol.md sections 5.4 and 5.5.
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -23,6 +25,12 @@ from app.suspects.transport import Exchange, Limits, SuspectClient
 
 # Failures that may pass by themselves. A wrong answer is final: asking until it pleases would choose among answers.
 PASSING_ERRORS = frozenset({"no_such_host", "connect_failed", "tls_failed", "timeout", "connection_lost"})
+
+# In place of an answer to a question that was never sent, because the time for asking was spent before its turn.
+OUT_OF_TIME = "out_of_time"
+
+# A response holds a number or a short label for each class, and a little around them.
+RESPONSE_BYTES, RESPONSE_BYTES_PER_CLASS = 64 * 1024, 64
 
 
 @dataclass(frozen=True)
@@ -45,18 +53,22 @@ class Suspect:
 
 @dataclass(frozen=True)
 class Manner:
-    """How to ask: attempts a question, the least time from one request to the next, waits between attempts."""
+    """How to ask: attempts a question, the least time from one request to the next, waits between attempts.
+
+    `budget_seconds` is for all questions together: those whose turn comes later are not sent.
+    """
 
     attempts: int = 3
     pace_seconds: float = 0.0
     backoff_seconds: float = 0.5
     max_backoff_seconds: float = 30.0
+    budget_seconds: float = math.inf
     limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What was sent and seen in the attempt that counts.
+    """What was sent and seen in the attempt that counts; with the error `out_of_time`, what would have been sent.
 
     `labels` is empty where `error` is not; `response_sha256` is empty where no response arrived whole.
     """
@@ -84,7 +96,8 @@ def ask(
     """
     asking = _Asking(suspect, rules, manner, now)
     prepared = [(question.n, asking.request(question)) for question in questions]
-    return asyncio.run(_ask_all(prepared, asking, rules, manner.limits))
+    limits = replace(manner.limits, body_bytes=RESPONSE_BYTES + RESPONSE_BYTES_PER_CLASS * suspect.class_count)
+    return asyncio.run(_ask_all(prepared, asking, rules, limits))
 
 
 def ask_once(
@@ -126,6 +139,11 @@ class _Asking:
         self._manner = manner
         self._now = now
         self._pace = Pace(manner.pace_seconds)
+        self._ends_at = math.inf
+
+    def begin(self) -> None:
+        """Start the clock."""
+        self._ends_at = asyncio.get_running_loop().time() + self._manner.budget_seconds
 
     def request(self, question: Question) -> Request:
         interface = self._suspect.interface
@@ -134,20 +152,27 @@ class _Asking:
     async def ask(self, client: SuspectClient, n: int, request: Request) -> Asked:
         headers = dict(request.headers) | dict(self._suspect.secret_headers)
         url = self._endpoint.url(request.path)
+        asked = self._asked(n, 1, time_text(self._now()), request.body, Exchange(error=OUT_OF_TIME))
         for attempt in range(1, self._manner.attempts + 1):
             await self._pace.turn()
+            if self._left_seconds() <= 0:
+                break
             sent_at = time_text(self._now())
             exchange = await client.send(request.method, url, headers, request.body)
+            asked = self._asked(n, attempt, sent_at, request.body, exchange)
             if not _may_pass(exchange) or attempt == self._manner.attempts:
-                return self._asked(n, attempt, sent_at, request.body, exchange)
+                break
             await self._wait(attempt, exchange)
-        raise ValueError("a question needs at least one attempt")
+        return asked
+
+    def _left_seconds(self) -> float:
+        return self._ends_at - asyncio.get_running_loop().time()
 
     async def _wait(self, attempt: int, exchange: Exchange) -> None:
         wait_seconds = self._manner.backoff_seconds * 2 ** (attempt - 1)
         if exchange.retry_after_seconds is not None:
             wait_seconds = max(wait_seconds, exchange.retry_after_seconds)
-        wait_seconds = min(wait_seconds, self._manner.max_backoff_seconds)
+        wait_seconds = min(wait_seconds, self._manner.max_backoff_seconds, max(0.0, self._left_seconds()))
         if exchange.status == HTTPStatus.TOO_MANY_REQUESTS:
             self._pace.hold(wait_seconds)
         await asyncio.sleep(wait_seconds)
@@ -191,6 +216,7 @@ async def _ask_all(
         for position, (n, request) in waiting:
             results[position] = await asking.ask(client, n, request)
 
+    asking.begin()
     async with SuspectClient(rules, limits) as client, asyncio.TaskGroup() as group:
         for _ in range(min(limits.connections, len(prepared))):
             group.create_task(work(client))

@@ -165,12 +165,14 @@ CREATE TABLE disputes (
     reason TEXT,
     asked INTEGER NOT NULL,
     matches INTEGER NOT NULL,
+    log2_e TEXT,
     verdict_index BIGINT,
     bundle_sha256 BYTEA,
     created_at TIMESTAMP WITH TIME ZONE NOT NULL,
     updated_at TIMESTAMP WITH TIME ZONE NOT NULL,
     CONSTRAINT pk_disputes PRIMARY KEY (id),
     CONSTRAINT uq_disputes_registration_id_ordinal UNIQUE (registration_id, ordinal),
+    CONSTRAINT uq_disputes_registration_id_family UNIQUE (registration_id, family),
     CONSTRAINT ck_disputes_ordinal_from_one CHECK (ordinal >= 1),
     CONSTRAINT ck_disputes_signature_size CHECK (octet_length(signature) = 64),
     CONSTRAINT ck_disputes_blind_size CHECK (octet_length(blind) = 32),
@@ -220,6 +222,7 @@ CREATE TABLE blocks (
     number INTEGER NOT NULL,
     indices JSONB NOT NULL,
     state TEXT NOT NULL,
+    asking_milliseconds INTEGER NOT NULL,
     head BYTEA,
     entry_index BIGINT,
     opened_at TIMESTAMP WITH TIME ZONE,
@@ -229,16 +232,6 @@ CREATE TABLE blocks (
     CONSTRAINT ck_blocks_head_size CHECK (octet_length(head) = 32),
     CONSTRAINT fk_blocks_dispute_id_disputes FOREIGN KEY(dispute_id) REFERENCES disputes (id),
     CONSTRAINT fk_blocks_entry_index_log_entries FOREIGN KEY(entry_index) REFERENCES log_entries (index)
-);
-
-CREATE TABLE spent_triggers (
-    registration_id UUID NOT NULL,
-    trigger_index INTEGER NOT NULL,
-    dispute_id UUID NOT NULL,
-    spent_at TIMESTAMP WITH TIME ZONE NOT NULL,
-    CONSTRAINT pk_spent_triggers PRIMARY KEY (registration_id, trigger_index),
-    CONSTRAINT fk_spent_triggers_registration_id_registrations FOREIGN KEY(registration_id) REFERENCES registrations (id),
-    CONSTRAINT fk_spent_triggers_dispute_id_disputes FOREIGN KEY(dispute_id) REFERENCES disputes (id)
 );
 
 CREATE TABLE openings (

@@ -101,7 +101,7 @@ def open_house(server: Server, folder: Path, queue: str) -> Iterator[House]:
         announce(database.service, identity, {queue: load_queue_key(settings.queue_key_folder, queue)})
         try:
             with served(create_app(settings, database.service_url)) as made.url, made.clients:
-                made.start("probe", "system")
+                made.start("probe", "court", "system")
                 yield made
         finally:
             for process in made.processes:

@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from sqlalchemy import text
 
 from app.cli.client import file_dispute
 from app.db.engine import transaction
@@ -115,6 +116,17 @@ def test_a_stolen_model_is_confirmed_and_its_bundle_says_so_without_the_service(
     report = claimant.client.get(f"/v1/disputes/{dispute['id']}/report")
     assert report["verdict"] == "CONFIRMED"
     assert report["ordinal"] == 1
+
+
+def test_a_look_at_a_decided_dispute_reads_none_of_its_evidence(service: Service) -> None:
+    claimant = sign_up(service, "curious")
+    with SuspectSimulator(claimant.stolen(1.0)) as suspect:
+        dispute = claimant.answer_until_decided(claimant.file(suspect, covers_per_trigger=0))
+    assert dispute["log2_e"] == checked(claimant, dispute).report["log2_e"]
+    with service.database.owner.begin() as connection:
+        connection.execute(text("DELETE FROM queries WHERE dispute_id = :id"), {"id": dispute["id"]})
+        connection.execute(text("DELETE FROM openings WHERE dispute_id = :id"), {"id": dispute["id"]})
+    assert claimant.read(dispute["id"]) == dispute
 
 
 def test_one_bit_of_a_bundle_changed_is_found(service: Service) -> None:

@@ -1,26 +1,38 @@
-"""Disputes whose processes are killed in the middle: nothing is lost, asked twice without need, or decided twice."""
+"""Disputes whose processes are killed in the middle, and suspects that answer as slowly as they can.
+
+Nothing is lost, asked twice without need, or decided twice; and nobody waits for a suspect who need not.
+"""
 
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from sqlalchemy import func, select, text
 
-from app.cli.client import ApiProblem
 from app.db.engine import transaction
-from app.db.tables import DisputeRow, LogEntryRow, QueryRow
-from app.disputes.probing import LOT
+from app.db.tables import BlockRow, DisputeRow, LogEntryRow, QueryRow
+from app.disputes.probing import DISPUTE_MANNER, LOT, Prober, probe_block
 from app.errors import DatabaseAway, Unavailable
-from app.log.store import check_log
+from app.jobs.names import PROBE
+from app.log.store import LogIdentity, check_log
 from app.protocol.bundle import check_bundle
 from app.protocol.records import BlockEntry, VerdictEntry, parse_entry
 from app.storage.archive import unpack
+from app.storage.objects import open_store
 from app.suspects.adapter_codec import AdapterCodec
+from app.suspects.addresses import NetworkRules
+from app.suspects.probe import Manner
+from app.suspects.transport import Limits
+from app.worker import LANES
 from tests.conftest import TEMPLATE, Server
-from tests.flows.claimant import ORIGIN, Claimant, Service, running, sign_up, wait_until
+from tests.flows.claimant import LOG_KEY, ORIGIN, Claimant, Service, running, sign_up, wait_until
 from tests.simulators.suspect import SuspectSimulator
 
 # Slow enough to be killed in the middle of a block, quick enough to wait for.
@@ -52,10 +64,6 @@ def answer_whatever_happens(claimant: Claimant, dispute_id: str) -> dict[str, An
             agent.answer_all()
             dispute = claimant.read(dispute_id)
         except Unavailable:
-            return None
-        except ApiProblem as problem:
-            if problem.status != 503:
-                raise
             return None
         return dispute if dispute["verdict"] else None
 
@@ -183,3 +191,115 @@ def test_a_dispute_whose_job_was_lost_is_set_off_again(service: Service) -> None
         dispute = answer_whatever_happens(claimant, dispute_id)
     assert dispute["verdict"] == "CONFIRMED"
     verify_whole(claimant, dispute)
+
+
+# --- slow suspects ----------------------------------------------------------------------------------------------------
+
+
+def probes(service: Service, status: str) -> int:
+    query = text("SELECT count(*) FROM procrastinate_jobs WHERE task_name = 'probe_block' AND status::text = :status")
+    with transaction(service.database.service) as session:
+        return int(session.scalar(query, {"status": status}) or 0)
+
+
+def asking_milliseconds(service: Service, dispute_id: str) -> int:
+    with transaction(service.database.service) as session:
+        return session.get_one(BlockRow, (UUID(dispute_id), 0)).asking_milliseconds
+
+
+def test_a_suspect_that_never_answers_delays_neither_beacons_nor_deadlines_nor_verdicts(service: Service) -> None:
+    at_once = dict(LANES)[PROBE,]
+    with SuspectSimulator(lambda _: None, fault="hang") as tarpit, SuspectSimulator(lambda _: None) as suspect:
+        for number in range(at_once // 2 + 1):
+            accuser = sign_up(service, f"accuser {number}")
+            for family in ("first", "second"):
+                dispute_id = accuser.file(tarpit, family=family, max_triggers=32, covers_per_trigger=0)
+                open_first_block(accuser, dispute_id)
+        wait_until(lambda: probes(service, "doing") == at_once, "every place of the lane is taken")
+        assert probes(service, "todo") > 0
+        asked = len(tarpit.requests)
+        claimant = sign_up(service, "unconcerned")  # waits for its registration's beacon
+        withdrawn = claimant.file(suspect)
+        claimant.wait(withdrawn, lambda found: found["needs"]["inputs"], "the filing's beacon")
+        claimant.client.post(f"/v1/disputes/{withdrawn}/withdrawal")
+        late = claimant.file(suspect, family="second", max_triggers=32, covers_per_trigger=0, opening_seconds=1)
+        assert claimant.wait(withdrawn, lambda found: found["verdict"], "a verdict")["reason"] == "withdrawn"
+        claimant.wait(late, lambda found: found["blocks_labelled"], "the deadline passes")
+        assert claimant.wait(late, lambda found: found["verdict"], "a verdict")["reason"] in ("futile", "exhausted")
+        # Nobody gave up a place meanwhile: the lane was full all the time.
+        assert probes(service, "doing") == at_once
+        assert 0 < asked <= len(tarpit.requests)
+        assert suspect.requests == []
+
+
+def test_the_time_of_a_block_is_counted_through_a_restart_and_what_is_left_is_recorded_unsent(
+    service: Service,
+) -> None:
+    claimant = sign_up(service, "patient")
+    with SuspectSimulator(claimant.stolen(1.0), latency_seconds=LATENCY_SECONDS) as suspect:
+        dispute_id = claimant.file(suspect, lookahead=0)
+        open_first_block(claimant, dispute_id)
+        wait_until(lambda: stored(service, dispute_id) >= LOT, "the first lot of answers")
+        service.kill("worker")
+        kept, sent = stored(service, dispute_id), len(suspect.requests)
+        assert asking_milliseconds(service, dispute_id) >= 1000 * LATENCY_SECONDS * LOT / Limits().connections
+        with service.database.owner.begin() as connection:
+            spent = text("UPDATE blocks SET asking_milliseconds = :all WHERE dispute_id = :id")
+            connection.execute(spent, {"all": 1000 * DISPUTE_MANNER.budget_seconds, "id": dispute_id})
+        service.start_worker()
+        claimant.wait(dispute_id, lambda found: found["blocks_probed"] == 1, "the block is over")
+        assert len(suspect.requests) == sent
+        dispute = answer_whatever_happens(claimant, dispute_id)
+    assert dispute["verdict"] == "CONFIRMED"
+    errors = [query["record"]["error"] for query in verify_whole(claimant, dispute) if query["block"] == 0]
+    assert errors == [""] * kept + ["out_of_time"] * (len(errors) - kept)
+    assert len(errors) > kept
+
+
+@dataclass(frozen=True)
+class Held:
+    """A job that this process took from the queue, as its handler sees it."""
+
+    job_id: int
+    number: int
+    queue: str = PROBE
+    is_last: bool = False
+
+    def is_cancelled(self) -> bool:
+        return False
+
+    def is_stopping(self) -> bool:
+        return False
+
+    def raise_if_stopping(self) -> None:
+        pass
+
+
+def test_a_block_ends_in_time_however_slow_its_suspect_is(service: Service) -> None:
+    claimant = sign_up(service, "punctual")
+    with SuspectSimulator(claimant.stolen(1.0), latency_seconds=2 * LATENCY_SECONDS) as suspect:
+        dispute_id = claimant.file(suspect, lookahead=0)
+        needs = claimant.wait(dispute_id, lambda found: found["needs"]["inputs"], "the first need")["needs"]
+        service.kill("worker")
+        claimant.open_inputs(dispute_id, 0, needs["inputs"]["indices"])
+        with transaction(service.database.service) as session:
+            take = text("SELECT id, attempts FROM procrastinate_fetch_job_v2(ARRAY['probe'], NULL)")
+            held = Held(*session.execute(take).one())
+        prober = Prober(
+            engine=service.database.service,
+            identity=LogIdentity(ORIGIN, LOG_KEY),
+            store=open_store((service.folder / "objects").as_uri()),
+            rules=NetworkRules((ip_network("127.0.0.0/8"),), allow_http=True, ports=None),
+            manner=Manner(budget_seconds=1.2),
+            now=lambda: datetime.now(UTC),
+        )
+        probe_block(prober, held, UUID(dispute_id), 0)
+        # A lot takes 0.8 s; the last question that was sent took its own time.
+        assert 1200 <= asking_milliseconds(service, dispute_id) < 2000
+        assert LOT < len(suspect.requests) < 2 * LOT
+        sent = len(suspect.requests)
+        service.start_worker()
+        dispute = answer_whatever_happens(claimant, dispute_id)
+    assert dispute["verdict"] == "CONFIRMED"
+    errors = [query["record"]["error"] for query in verify_whole(claimant, dispute) if query["block"] == 0]
+    assert errors == [""] * sent + ["out_of_time"] * (len(errors) - sent)

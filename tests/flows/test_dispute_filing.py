@@ -1,11 +1,14 @@
 """What a filing and a suspect must be, through HTTP: everything here is refused, or costs nothing."""
 
 import base64
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
+import httpx2
 import pytest
 
+from app.api.suspects import TESTS_AT_ONCE
 from app.cli.client import file_dispute
 from app.protocol.interface import InterfaceOrigin
 from app.signature import public_key_of, sign
@@ -20,6 +23,7 @@ from tests.flows.claimant import (
     natural,
     refused,
     sign_up,
+    wait_until,
 )
 from tests.simulators.suspect import SuspectSimulator
 
@@ -47,6 +51,23 @@ def test_a_filing_must_fit_its_suspect_and_registration(owner: Claimant) -> None
         assert answer(replace(fitting, policy=replace(policy, covers_per_trigger=0))) == (422, "malformed")
         unreachable = replace(fitting, policy=replace(policy, max_triggers=15))
         assert answer(unreachable) == (422, "policy_refused")
+
+
+def test_covers_are_read_only_for_a_filing_that_is_otherwise_accepted(owner: Claimant, service: Service) -> None:
+    rubbish = service.folder / "rubbish"
+    rubbish.write_bytes(b"no cover set")
+    covers = owner.client.upload(rubbish, "application/json")
+    with SuspectSimulator(innocent) as suspect:
+        suspect_id = owner.accuse(suspect)
+        fitting = owner.record(suspect)
+        unreachable = replace(fitting, policy=replace(fitting.policy, max_triggers=15))
+        for record, key, code in (
+            (fitting, b"\x44" * 32, "signature_invalid"),
+            (unreachable, owner.private_key, "policy_refused"),
+            (fitting, owner.private_key, "malformed"),
+        ):
+            problem = refused(lambda: file_dispute(owner.client, suspect_id, record, key, covers))  # noqa: B023
+            assert problem.problem_code == code
 
 
 def test_an_interface_fixed_by_nobody_else_is_not_free(owner: Claimant, service: Service) -> None:
@@ -127,6 +148,28 @@ def test_a_suspect_is_stored_priced_tested_and_forgotten(owner: Claimant) -> Non
         assert len(suspect.requests) == 1
         owner.client._call("DELETE", f"/v1/suspects/{made['id']}")
         assert refused(lambda: owner.client.get(f"/v1/suspects/{made['id']}")).status == 404
+
+
+def test_so_many_suspects_are_tested_at_once_and_no_more(owner: Claimant, service: Service) -> None:
+    body = {"registration_id": owner.registration_id, "input": base64.b64encode(image("a cover")).decode()}
+    headers = {"Authorization": f"Bearer {owner.client.api_key}"}
+    with SuspectSimulator(innocent, latency_seconds=30.0) as slow, SuspectSimulator(innocent) as quick:
+        slow_id, quick_id = owner.accuse(slow), owner.accuse(quick)
+
+        def test(suspect_id: str) -> httpx2.Response:
+            path = f"{service.url}/v1/suspects/{suspect_id}/test"
+            return httpx2.post(path, json=body, headers=headers, timeout=30, trust_env=False)
+
+        with ThreadPoolExecutor(TESTS_AT_ONCE) as pool:
+            waiting = [pool.submit(test, slow_id) for _ in range(TESTS_AT_ONCE)]
+            wait_until(lambda: len(slow.requests) == TESTS_AT_ONCE, "as many tests as there may be", 8)
+            refused_one = test(quick_id)
+            assert (refused_one.status_code, refused_one.json()["code"]) == (503, "unavailable")
+            assert int(refused_one.headers["retry-after"]) > 0
+            assert quick.requests == []
+            slow.closing.set()
+            assert [future.result().json()["error"] for future in waiting] == [""] * TESTS_AT_ONCE
+        assert test(quick_id).json()["error"] == ""
 
 
 @pytest.mark.parametrize(

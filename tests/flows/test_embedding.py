@@ -15,6 +15,7 @@ from app.embedding.artifacts import digest_of_file
 from app.embedding.data import trigger_set
 from app.embedding.networks import load_network
 from app.embedding.train import count_correct
+from app.errors import Unavailable
 from app.keys.commitment import MarkingKey
 from app.keys.labels import draw_labels
 from app.protocol.records import ModelEntry
@@ -144,9 +145,7 @@ def test_when_postgres_is_killed_the_training_goes_on_and_is_delivered(house, ow
     def is_done() -> bool:
         try:
             return owner.read(order)["state"] == "done"
-        except ApiProblem as problem:
-            if problem.status != 503:
-                raise
+        except Unavailable:
             return False
 
     wait_until(is_done)

@@ -11,7 +11,7 @@ from sqlalchemy import func, select, text
 
 from app.canonical import encode_json, sha256
 from app.db.engine import transaction
-from app.db.tables import ApiKeyRow, ArtifactRow, LogEntryRow, RegistrationRow, VendorRow
+from app.db.tables import ApiKeyRow, ArtifactRow, LogEntryRow, RegistrationRow, SigningChallengeRow, VendorRow
 from app.keys.labels import draw_labels, salt_of
 from app.keys.sealing import QueueKey
 from app.log.store import LogIdentity
@@ -20,6 +20,7 @@ from app.merkle.receipt import parse_receipt, verify_receipt
 from app.merkle.tree import verify_consistency
 from app.protocol.assessment import beacon_value
 from app.protocol.records import BeaconEntry, ModelEntry, RegistrationEntry, VendorKeyEntry, parse_entry
+from app.registry import vendors
 from app.registry.worker_keys import announce_worker_key
 from app.signature import public_key_of, sign, verify_signature
 from tests.conftest import Database
@@ -470,6 +471,25 @@ def test_a_challenge_is_used_once_and_only_if_given_out(service: Service) -> Non
         taken = client.post("/v1/vendors", json=sign_claim(fresh, name="Twin"))
         assert (taken.status_code, taken.json()["state"]) == (409, "key_taken")
     assert count(service, VendorRow) == 1
+
+
+def test_challenges_that_expired_or_were_used_make_room(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vendors, "MAX_WAITING_CHALLENGES", 2)
+    with service.client() as client:
+
+        def ask() -> httpx2.Response:
+            return client.post("/v1/vendors/challenges")
+
+        first, second = ask().json()["challenge"], ask()
+        assert second.status_code == 201
+        assert_problem(ask(), 429, "too_many")
+        assert client.post("/v1/vendors", json=sign_claim(first)).status_code == 201
+        assert ask().status_code == 201
+        assert_problem(ask(), 429, "too_many")
+        with service.database.owner.begin() as connection:
+            connection.execute(text("UPDATE signing_challenges SET expires_at = now() - interval '1 second'"))
+        assert ask().status_code == 201
+    assert count(service, SigningChallengeRow) == 1
 
 
 def test_a_vendors_name_is_one_line(service: Service) -> None:

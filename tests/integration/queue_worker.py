@@ -1,6 +1,6 @@
 """A worker with handlers that do what their arguments say, run as a process of its own by test_queue.py.
 
-Usage: queue_worker.py URL QUEUE...
+Usage: queue_worker.py URL QUEUE... [/ QUEUE...]: a slash begins another lane.
 """
 
 import os
@@ -10,13 +10,19 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import procrastinate
+
 from app.db.engine import make_engine, transaction
 from app.db.tables import SigningChallengeRow
 from app.errors import Malformed, Unavailable
-from app.jobs.loop import Every, RetryPolicy, Timing, make_app, run_worker
+from app.jobs.loop import Every, Handler, Lane, RetryPolicy, Timing, make_app, run_worker
 from app.jobs.queue import Attempt, verify_current
 
-URL, QUEUES = sys.argv[1], sys.argv[2:]
+URL = sys.argv[1]
+LANES = [lane.split() for lane in " ".join(sys.argv[2:]).split("/")]
+
+# More than a process has threads of its own on two cores.
+CONCURRENCY = 8
 ENGINE = make_engine(URL, pool_size=2)
 
 
@@ -67,15 +73,20 @@ def tick(attempt: Attempt, args: dict[str, Any]) -> None:
     note({"notes": os.environ["TICKS"]}, "tick")
 
 
-if __name__ == "__main__":
-    app = make_app(
+def lane_app(periodic: dict[str, Every]) -> procrastinate.App:
+    """Make the app of one lane."""
+    handlers: dict[str, Handler] = {"record": record, "wait": wait, "write": write, "fail": fail}
+    return make_app(
         URL,
-        {"record": record, "wait": wait, "write": write, "fail": fail}
-        | ({"tick": tick} if "TICKS" in os.environ else {}),
-        periodic={"tick": Every(1, "probe")},
+        handlers | ({"tick": tick} if "TICKS" in os.environ else {}),
+        periodic=periodic,
         policy=RetryPolicy(max_attempts=3, first_seconds=1, last_seconds=1),
         stalled_seconds=2.0,
         check_seconds=1,
     )
+
+
+if __name__ == "__main__":
     timing = Timing(heartbeat_seconds=0.5, stalled_seconds=2.0, poll_seconds=0.2, grace_seconds=0.2)
-    run_worker(app, QUEUES, timing=timing, concurrency=4)
+    lanes = [Lane(lane_app({"tick": Every(1, queues[0])}), queues, CONCURRENCY) for queues in LANES]
+    run_worker(lanes, timing=timing)

@@ -198,7 +198,7 @@ def test_a_beacon_opens_the_nonce_of_its_entry_once(database: Database) -> None:
         registration = append_with_nonce(session, LOG, a_registration, NONCE, NOW)
         filing = append_with_nonce(session, LOG, a_filing(registration.index), b"\x06" * 32, NOW)
         jobs = session.execute(text("SELECT task_name, queue_name, args FROM procrastinate_jobs ORDER BY id")).all()
-    assert [tuple(job) for job in jobs] == [(OPEN_BEACON_TASK, "probe", {"entry_index": i}) for i in (0, 1)]
+    assert [tuple(job) for job in jobs] == [(OPEN_BEACON_TASK, "court", {"entry_index": i}) for i in (0, 1)]
     for entry_index, nonce in ((filing.index, b"\x06" * 32), (registration.index, NONCE)):
         with transaction(database.service) as session:
             assert find_beacon(session, entry_index) is None

@@ -49,8 +49,8 @@ def test_of_several_upgrades_at_once_one_works_and_the_others_wait(unmigrated_da
 
 def test_an_upgrade_that_fails_leaves_nothing(unmigrated_database: Database) -> None:
     with unmigrated_database.owner.begin() as connection:
-        connection.execute(text("CREATE TABLE spent_triggers (in_the_way int)"))
-    with pytest.raises(Exception, match="spent_triggers"):
+        connection.execute(text("CREATE TABLE queries (in_the_way int)"))
+    with pytest.raises(Exception, match="queries"):
         upgrade(unmigrated_database.owner_url)
     with unmigrated_database.owner.begin() as connection:
         assert connection.scalar(text("SELECT to_regclass('log_entries')")) is None

@@ -19,7 +19,7 @@ from sqlalchemy import func, select, text
 
 from app.db.engine import transaction
 from app.db.tables import SigningChallengeRow
-from app.errors import Conflict
+from app.errors import Conflict, DatabaseAway
 from app.jobs.connector import _take_back
 from app.jobs.loop import Every, make_app
 from app.jobs.queue import cancel, enqueue, find_state, verify_current
@@ -213,6 +213,46 @@ def test_a_worker_that_only_seemed_dead_cannot_write_its_result(workshop: Worksh
         assert session.scalars(select(SigningChallengeRow.nonce)).all() == [b"1"]
 
 
+def test_a_lane_that_is_full_holds_up_no_other(workshop: Workshop) -> None:
+    slow = [workshop.place("wait") for _ in range(20)]
+    workshop.start_worker("probe", "/", "court", "system")
+    wait_until(lambda: len(workshop.words()) == 8)
+    quick = [workshop.place("record", queue="court") for _ in range(20)]
+    wait_until(lambda: {workshop.status(job_id) for job_id in quick} == {"succeeded"})
+    assert [workshop.status(job_id) for job_id in slow] == ["doing"] * 8 + ["todo"] * 12
+    workshop.release()
+    wait_until(lambda: {workshop.status(job_id) for job_id in slow} == {"succeeded"})
+
+
+def test_a_worker_that_is_told_to_stop_gives_back_the_jobs_of_every_lane(workshop: Workshop) -> None:
+    jobs = [workshop.place("wait", queue=queue) for queue in ("probe", "court")]
+    worker = workshop.start_worker("probe", "/", "court", "system")
+    wait_until(lambda: workshop.words() == ["started 0"] * 2)
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(10) == 0
+    assert [workshop.status(job_id) for job_id in jobs] == ["todo", "todo"]
+
+
+def test_every_lane_outlives_the_loss_of_the_database(workshop: Workshop) -> None:
+    jobs = [workshop.place("wait", queue=queue) for queue in ("probe", "court")]
+    worker = workshop.start_worker("probe", "/", "court", "system")
+    wait_until(lambda: workshop.words() == ["started 0"] * 2)
+    workshop.database.server.kill()
+    workshop.release()
+    workshop.database.service.dispose()
+
+    def is_done(job_ids: list[int]) -> bool:
+        try:
+            return {workshop.status(job_id) for job_id in job_ids} == {"succeeded"}
+        except DatabaseAway:
+            return False
+
+    wait_until(lambda: is_done(jobs))
+    again = [workshop.place("record", queue=queue) for queue in ("probe", "court")]
+    wait_until(lambda: is_done(again))
+    assert worker.poll() is None
+
+
 def test_a_waiting_job_can_be_cancelled(workshop: Workshop) -> None:
     job_id = workshop.place("record")
     with transaction(workshop.database.service) as session:
@@ -312,8 +352,6 @@ def test_a_killed_database_ends_neither_the_worker_nor_its_job(any_workshop: Wor
     wait_until(lambda: any_workshop.words()[-1].startswith("finished"))
 
     def succeeded() -> bool:
-        from app.errors import DatabaseAway
-
         try:
             return any_workshop.status(job_id) == "succeeded"
         except DatabaseAway:

@@ -325,6 +325,45 @@ def test_a_wish_to_wait_for_a_week_is_not_granted():
     assert time.monotonic() - started < 5
 
 
+def test_questions_whose_turn_comes_too_late_are_not_sent_but_written_down():
+    with SuspectSimulator(scores, latency_seconds=0.2) as simulator:
+        manner = Manner(attempts=3, budget_seconds=0.3, limits=Limits(connections=2))
+        results = ask([question(n) for n in range(9)], suspect_of(simulator), RULES, manner, now)
+        assert len(simulator.requests) == 4
+        sent, unsent = results[:4], results[4:]
+        assert [simulator.question_of(result.request) for result in unsent] == [question(n).input for n in range(4, 9)]
+    assert [result.labels for result in sent] == [(str(n),) for n in range(4)]
+    for result in unsent:
+        assert (result.error, result.attempt, result.status, result.labels) == ("out_of_time", 1, None, ())
+        assert (result.response, result.response_sha256, result.address) == (b"", b"", "")
+        assert result.request_sha256 == sha256(result.request).digest()
+
+
+def test_no_attempt_begins_once_the_time_is_spent_and_the_last_one_counts():
+    with SuspectSimulator(scores, fault="hang") as simulator:
+        started = time.monotonic()
+        manner = Manner(attempts=5, backoff_seconds=60, max_backoff_seconds=60, budget_seconds=1, limits=BRIEF)
+        asked = ask([question(1)], suspect_of(simulator), RULES, manner, now)[0]
+        assert (asked.attempt, asked.error) == (1, "timeout")
+        assert time.monotonic() - started < 5
+        assert len(simulator.requests) == 1
+
+
+def test_time_that_is_spent_beforehand_lets_nothing_out():
+    with SuspectSimulator(scores) as simulator:
+        results = ask([question(1)], suspect_of(simulator), RULES, Manner(budget_seconds=0), now)
+        assert simulator.requests == []
+    assert [result.error for result in results] == ["out_of_time"]
+
+
+def test_a_response_may_be_as_large_as_its_classes_need():
+    with SuspectSimulator(scores) as simulator:
+        simulator.response_to = lambda answer: b'{"predictions": ["7"]}' + b" " * 70_000
+        for class_count, error in ((10, "too_large"), (100, "")):
+            asked = ask_once(question(7), suspect_of(simulator, class_count=class_count), RULES, ONCE, now)
+            assert asked.error == error
+
+
 def test_a_pace_is_kept():
     with SuspectSimulator(scores) as simulator:
         started = time.monotonic()
