@@ -41,6 +41,7 @@ $(VENV)/.pip:
 	touch $@
 
 $(VENV)/.demo: $(VENV)/.pip pyproject.toml constraints.txt
+	@echo "installing torch and the rest into $(VENV): up to 2.9 GB the first time, some minutes"
 	$(PIP) install --disable-pip-version-check -q -c constraints.txt -e '.[embedded,torch,demo]'
 	touch $@
 

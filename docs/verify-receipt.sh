@@ -2,9 +2,13 @@
 # Check that ENTRY is in the log whose Ed25519 public key is LOG_KEY_PEM, as RECEIPT (a C2SP tlog-proof) says.
 # Usage: verify-receipt.sh ENTRY RECEIPT LOG_KEY_PEM     exit 0: it is; anything else: not shown, the reason on stderr
 # Needs bash, coreutils and openssl 3; nothing of the service. Get LOG_KEY_PEM from somewhere else than the receipt.
+# From a verifier key (name+id+base64) in the file logkey, LOG_KEY_PEM is made by:
+#   { printf '\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00'; cut -d+ -f3- logkey | base64 -d | tail -c 32; } |
+#     openssl pkey -pubin -inform DER -out log.pem
 set -euo pipefail
 fail() { echo "refused: $*" >&2; exit 1; }
 [ $# -eq 3 ] || fail "usage: verify-receipt.sh ENTRY RECEIPT LOG_KEY_PEM"
+for file in "$@"; do [ -r "$file" ] || fail "cannot read $file"; done
 tmp=$(mktemp -d); trap 'rm -rf "$tmp"' EXIT
 number='^(0|[1-9][0-9]{0,15})$'
 sha256() { openssl dgst -sha256 -binary; }

@@ -10,7 +10,7 @@ import typer
 from app.canonical import parse_loose_json
 from app.cli.files import read_file
 from app.cli.output import EXIT_NO, EXIT_UNAUTHENTICATED, JsonFlag, console, reported, show
-from app.errors import Malformed
+from app.errors import Malformed, ProofError
 from app.merkle.checkpoint import parse_verifier_key
 from app.protocol.bundle import MAX_FILE_BYTES, Checked, check_bundle
 from app.protocol.records import BITS
@@ -32,10 +32,14 @@ Bundle = Annotated[Path, typer.Argument(help="An evidence bundle: the file, or a
 def read_bundle(path: Path) -> dict[str, bytes]:
     """Read a bundle from its one file or from a folder.
 
-    Raises: Malformed, NotFound.
+    Raises: ProofError if the file is no bundle as it was written; NotFound.
     """
     if not path.is_dir():
-        return unpack(read_file(path))
+        try:
+            return unpack(read_file(path))
+        except Malformed as error:
+            # What was a bundle and no longer is one was tampered with: that is an answer, not a wrong call.
+            raise ProofError(error.message) from error
     return {str(file.relative_to(path)): read_file(file) for file in sorted(path.rglob("*")) if file.is_file()}
 
 
@@ -47,6 +51,8 @@ def read_log_key(text: str) -> bytes | None:
     if not text:
         return None
     path = Path(text)
+    if "+" not in text and not path.is_file():
+        raise Malformed(f"{text!r} is neither a verifier key nor a file with one", pointer="/log-key")
     return parse_verifier_key((path.read_text() if path.is_file() else text).strip())[1]
 
 
@@ -104,7 +110,8 @@ def replay(
         if bits not in BITS:
             raise Malformed(f"bits is {BITS[0]} or {BITS[1]}, not {bits}", pointer="/bits")
         checked = _check(bundle, log_key, arbiter_key)
-        decision = decide(replace(checked.assessment.case, bits=bits))
+        # Where the other bound is not reached, there is no more to ask than the bundle holds.
+        decision = decide(replace(checked.assessment.case, bits=bits, end="exhausted"))
         result = {
             "bits": bits,
             "verdict": decision.verdict,

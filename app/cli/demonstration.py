@@ -41,11 +41,17 @@ def demo(
         if not keep:
             stage.stop_service()
         story.check_offline(teller, told.log_key, told.bundles, is_stopped=not keep)
+        for remark in story.remarks(told.rows):
+            teller.say(f"[yellow]note:[/yellow] {remark}")
         for surprise in (surprises := story.surprises(told.rows)):
             teller.say(f"[red]unexpected:[/red] {surprise}")
+        if not surprises:
+            teller.say("all six verdicts are as expected")
         teller.say(teller.times())
         teller.say(f"bundles, keys and logs: {stage.folder}")
         if keep:
+            teller.fact("API key", f"{told.api_key} (Owner GmbH)")
+            teller.fact("log key", told.log_key)
             _keep(stage, teller)
     if surprises:
         raise typer.Exit(EXIT_NO)
@@ -55,7 +61,7 @@ def _keep(stage: "Stage", teller: "Teller") -> None:
     teller.say(f"API {stage.url} (described at {stage.url}/v1/openapi.json)")
     for name, address in stage.addresses().items():
         teller.fact(name, address)
-    teller.say("everything runs until Ctrl-C")
+    teller.say("everything runs until Ctrl-C or SIGTERM")
     signal.sigwait({signal.SIGINT, signal.SIGTERM})
 
 

@@ -52,6 +52,25 @@ def read_vendor_key(path: Path, *, create: bool = False) -> bytes:
     return key
 
 
+def check_readable(*paths: Path | None) -> None:
+    """Refuse a file that cannot be read, before long work begins.
+
+    Raises: NotFound with the path.
+    """
+    for path in paths:
+        if path is not None and not os.access(path, os.R_OK):
+            raise NotFound(f"cannot read {path}")
+
+
+def check_writable(path: Path) -> None:
+    """Refuse a place that cannot be written to, before anything irrevocable is done.
+
+    Raises: NotFound with the folder.
+    """
+    if not os.access(path.absolute().parent, os.W_OK):
+        raise NotFound(f"cannot write to the folder {path.absolute().parent}")
+
+
 def read_file(path: Path) -> bytes:
     """Read a file whole.
 

@@ -32,9 +32,18 @@ def show(value: Any, *, as_json: bool, text: str = "") -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
     else:
         table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+        table.add_column()
+        # Digests and fingerprints are there to be compared: folded, never cut.
+        table.add_column(overflow="fold")
         for name, item in value.items():
-            table.add_row(name, str(item))
+            table.add_row(name, _text_of(item))
         console.print(table)
+
+
+def _text_of(item: Any) -> str:
+    if isinstance(item, list):
+        return " ".join(":".join(map(str, part)) if isinstance(part, list) else str(part) for part in item)
+    return "-" if item is None else str(item)
 
 
 @contextmanager

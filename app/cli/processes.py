@@ -4,12 +4,14 @@ What they run is imported by the command that runs it: an auditor's `check` must
 """
 
 import logging
+import socket
 from typing import Annotated
 
 import typer
 
 from app.cli.output import JsonFlag, reported, show
 from app.cli.parent import WithParent, stop_with_parent
+from app.errors import Conflict
 from app.jobs.names import COURT, EMBED_CPU, EMBED_GPU, PROBE, SYSTEM
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -22,7 +24,7 @@ def serve(
     as_json: JsonFlag = False,
 ) -> None:
     """Run the API; without DATABASE_URL, with its own Postgres, brought to the newest schema first."""
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    log_to_stderr()
     from app.main import serve as serve_api
     from app.settings import load_settings
 
@@ -31,8 +33,30 @@ def serve(
         if with_parent:
             stop_with_parent()
         host, port = host or settings.api_host, port or settings.api_port
-        show({"listening": f"http://{host}:{port}"}, as_json=as_json, text=f"listening on http://{host}:{port}")
+        check_free(host, port)
+        show({"serving": f"http://{host}:{port}"}, as_json=as_json, text=f"serving at http://{host}:{port}")
         serve_api(settings, host=host, port=port)
+
+
+def check_free(host: str, port: int) -> None:
+    """Refuse a port that another program has, before the database is started.
+
+    Raises: Conflict.
+    """
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        # As the server itself will: a port whose connections are only winding down is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise Conflict(f"cannot listen on {host}:{port}: {error.strerror}; choose another with --port") from error
+
+
+def log_to_stderr() -> None:
+    """Send diagnostics to standard error, without the small talk of the libraries."""
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    for name in ("alembic", "procrastinate", "httpx2"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def worker(
@@ -47,7 +71,7 @@ def worker(
     as_json: JsonFlag = False,
 ) -> None:
     """Work on jobs: a light worker probes and decides, an embedding worker trains (in a child process)."""
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    log_to_stderr()
     from app import gpu_worker
     from app import worker as light_worker
     from app.settings import load_settings

@@ -1,4 +1,4 @@
-"""Commands of a vendor's own machine: keygen, register, labels, embed, dispute."""
+"""Commands of a vendor's own machine: keygen, register, labels, embed."""
 
 import base64
 import json
@@ -11,21 +11,21 @@ from typing import Annotated, Any
 import typer
 
 from app.canonical import parse_loose_json, sha256
-from app.cli.client import ApiClient, file_dispute, register_statement, register_vendor
-from app.cli.files import read_key_file, read_vendor_key, write_private
-from app.cli.output import JsonFlag, console, reported, show
-from app.embedding.child_order import ChildOrder, PlainKey
+from app.cli.client import ApiClient, register_statement, register_vendor
+from app.cli.files import check_readable, check_writable, read_key_file, read_vendor_key, write_private
+from app.cli.output import EXIT_NO, JsonFlag, console, error_console, reported, show
+from app.embedding.artifacts import MARKED_WEIGHTS
+from app.embedding.child_order import ChildOrder, PlainKey, TrainingReport
 from app.embedding.recipe import Recipe
 from app.embedding.training_process import run_child
-from app.errors import Malformed
+from app.errors import Conflict, Malformed
 from app.keys.commitment import MarkingKey, check_marking_key
 from app.keys.key_file import encode_key_file, encode_sealed_key_file
 from app.keys.labels import draw_labels, salt_of
 from app.keys.statement import Statement
 from app.keys.trigger_set import Family
 from app.protocol.assessment import beacon_value
-from app.protocol.interface import BY_CLAIMANT, Interface
-from app.protocol.records import BeaconEntry, FilingRecord, Policy, RegistrationEntry
+from app.protocol.records import BeaconEntry, RegistrationEntry
 from app.signature import public_key_of
 
 Url = Annotated[str, typer.Option("--url", envvar="TRAPSTREET_URL", help="Where the service's API is.")]
@@ -42,6 +42,9 @@ PassphraseFile = Annotated[
 ]
 
 DEFAULT_URL = "http://127.0.0.1:8000"
+
+# Small images and some hundred triggers; docs/walkthrough.md lists every key.
+DEFAULT_RECIPE = '{"network": "small_cnn", "epochs": 60, "triggers_per_batch": 32}'
 
 
 def keygen(
@@ -61,14 +64,16 @@ def keygen(
 ) -> None:
     """Make a marking key: trigger inputs and the secret that commits to them. Nothing leaves this machine."""
     with reported(as_json=as_json):
-        order = {
-            "shape": parse_shape(shape),
+        if not family and images is None:
+            raise Malformed("give --family NAME:COUNT, or --images with the families' folders")
+        if data is not None and not classes:
+            raise Malformed("give --classes: the class folders of --data, separated by commas")
+        check_readable(data, images)
+        order = trigger_order(parse_shape(shape), images=images, names=image_family or [])
+        order |= {
             "families": [parse_family(text) for text in family or []],
-            "images": str(images) if images else "",
-            "family_names": image_family or [],
             "data": str(data) if data else "",
             "classes": [name for name in classes.split(",") if name],
-            "seed": secrets.token_hex(16),
         }
         inputs, families = make_triggers(order)
         key = MarkingKey(secrets.token_bytes(32), inputs)
@@ -97,6 +102,19 @@ def parse_family(text: str) -> list[Any]:
     if not count.isascii() or not count.isdecimal() or not int(count):
         raise Malformed(f"{text!r} is no family: write NAME:COUNT, such as noise:128")
     return [name, name, int(count)]
+
+
+def trigger_order(shape: list[int], *, images: Path | None, names: list[str]) -> dict[str, Any]:
+    """Make the order for a child that reads images from folders of these names."""
+    return {
+        "shape": shape,
+        "families": [],
+        "images": str(images) if images else "",
+        "family_names": names,
+        "data": "",
+        "classes": [],
+        "seed": secrets.token_hex(16),
+    }
 
 
 def make_triggers(order: dict[str, Any]) -> tuple[tuple[bytes, ...], list[list[Any]]]:
@@ -140,22 +158,49 @@ def register(
     passphrase_file: PassphraseFile = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Register a marking key's root: only root, statement and signature leave this machine."""
+    """Register a marking key's root: only root, statement and signature leave this machine.
+
+    With --vendor-name the private key is made if its file is missing, and the API key is kept beside it.
+    """
     with reported(as_json=as_json):
         key = read_key_file(key_file, passphrase_file)
+        check_writable(out)
+        if vendor_name and not contact:
+            raise Malformed("a sign-up needs --contact: an address under which the vendor can be reached")
         private_key = read_vendor_key(vendor_key, create=bool(vendor_name))
-        new_key = ""
+        # Everything that can be wrong with the statement is found before anything is signed up.
+        with ApiClient(url, log_key=log_key) as client:
+            families = [parse_family(text) for text in family]
+            statement = make_statement(key, client.log.origin, private_key, classes.split(","), families)
+        result: dict[str, Any] = {}
         if vendor_name:
-            with ApiClient(url) as client:
-                new_key = str(register_vendor(client, vendor_name, contact, private_key)["api_key"])
-        with ApiClient(url, new_key or api_key, log_key) as client:
-            statement = make_statement(
-                key, client.log.origin, private_key, classes.split(","), [parse_family(text) for text in family]
-            )
+            api_key = sign_up(url, vendor_name, contact, private_key, vendor_key)
+            result = {"api_key": api_key, "api_key_file": str(api_key_file(vendor_key))}
+        with ApiClient(url, api_key, log_key) as client:
             answer = register_statement(client, statement, private_key)
         out.write_text(json.dumps(answer))
-        result = {"registration": answer["id"], "entry_index": answer["entry_index"], "receipt": str(out)}
-        show(result | ({"api_key": new_key} if new_key else {}), as_json=as_json)
+        out.with_suffix(".entry").write_text(answer["entry"])
+        out.with_suffix(".receipt").write_text(answer["receipt"])
+        result |= {"registration": answer["id"], "entry_index": answer["entry_index"], "receipt": str(out)}
+        show(result, as_json=as_json)
+
+
+def sign_up(url: str, name: str, contact: str, private_key: bytes, vendor_key: Path) -> str:
+    """Sign up as a vendor and keep the API key beside the private key before anything else can fail.
+
+    Raises: ApiProblem; Conflict if an API key is kept there already.
+    """
+    if api_key_file(vendor_key).exists():
+        raise Conflict(f"{api_key_file(vendor_key)} is there: this vendor has signed up; leave --vendor-name out")
+    with ApiClient(url) as client:
+        api_key = str(register_vendor(client, name, contact, private_key)["api_key"])
+    write_private(api_key_file(vendor_key), api_key.encode() + b"\n")
+    return api_key
+
+
+def api_key_file(vendor_key: Path) -> Path:
+    """Give the file in which a vendor's API key is kept."""
+    return vendor_key.with_name(vendor_key.name + ".api-key")
 
 
 def make_statement(
@@ -224,7 +269,7 @@ def embed(
     registration: Annotated[str, typer.Argument(help="The registration's id.")],
     data: Annotated[Path, typer.Option(help="Training data: image-folder archive or safetensors.")],
     out: Annotated[Path, typer.Option(help="Folder for the marked weights and the report.")],
-    recipe: Annotated[str, typer.Option(help="Recipe as JSON; at least a network.")] = '{"network": "small_cnn"}',
+    recipe: Annotated[str, typer.Option(help="Recipe as JSON, see docs/walkthrough.md.")] = DEFAULT_RECIPE,
     test_data: Annotated[Path | None, typer.Option(help="Test data; else a share of --data is held out.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Weights to go on from (mode pretrained).")] = None,
     url: Url = DEFAULT_URL,
@@ -239,6 +284,9 @@ def embed(
         with ApiClient(url, api_key, log_key) as client:
             statement, _, salt = read_registration(client, registration)
         check_marking_key(key, statement)
+        check_readable(data, test_data, weights)
+        if (out / MARKED_WEIGHTS).exists():
+            raise Conflict(f"{out / MARKED_WEIGHTS} is already there; choose another folder")
         out.mkdir(parents=True, exist_ok=True)
         order = ChildOrder(
             statement=statement,
@@ -254,80 +302,28 @@ def embed(
 
             def on_event(event: dict[str, Any]) -> None:
                 if event.get("event") == "progress":
-                    status.update(
-                        f"{event.get('phase', 'training')}: epoch {event.get('epoch')} of {event.get('epochs')}"
-                    )
+                    status.update(f"{event['run']} network: epoch {event['epoch']} of {event['epochs']}")
 
             report = run_child(order, PlainKey(encode_key_file(key)), on_event, lambda: False)
-        show(report.to_json(), as_json=as_json)
+        show(report.to_json() if as_json else describe(report), as_json=as_json)
+    if report.marked.trigger_matches * 10 < report.marked.trigger_total * 9:
+        # No dispute should be filed with such a network: each spends a family.
+        error_console.print("the mark did not take: raise epochs or triggers_per_batch in the recipe")
+        raise typer.Exit(EXIT_NO)
 
 
-def dispute(
-    registration: Annotated[str, typer.Argument(help="The registration's id.")],
-    family: Annotated[str, typer.Option(help="The family of triggers to spend on this dispute.")],
-    endpoint: Annotated[str, typer.Option(help="The suspect's address.")],
-    vendor_key: VendorKey,
-    adapter: Annotated[
-        str, typer.Option(help="The suspect's protocol: kserve_v1, oip_v2 or generic_json.")
-    ] = "kserve_v1",
-    options: Annotated[str, typer.Option(help="The adapter's options as JSON.")] = "{}",
-    preprocessing: Annotated[str, typer.Option(help="Preprocessing as JSON.")] = "{}",
-    label_map: Annotated[str, typer.Option(help="Label map as JSON.")] = '{"by": "index"}',
-    covers: Annotated[
-        Path | None, typer.Option(help="File with covers (ordinary inputs), see docs/protocol.md.")
-    ] = None,
-    covers_per_trigger: Annotated[int, typer.Option(help="Covers among which each trigger hides.")] = 10,
-    bits: Annotated[int, typer.Option(help="Strength of the verdict: 64 or 80.")] = 64,
-    block_size: Annotated[int, typer.Option(help="Triggers opened at a time.")] = 8,
-    url: Url = DEFAULT_URL,
-    api_key: ApiKey = "",
-    log_key: LogKey = "",
-    as_json: JsonFlag = False,
-) -> None:
-    """File a dispute against an endpoint. Keep `trapstreet agent` running: it answers the openings."""
-    with reported(as_json=as_json), ApiClient(url, api_key, log_key) as client:
-        statement, index, _ = read_registration(client, registration)
-        interface = read_interface(adapter, options, preprocessing, label_map)
-        policy = Policy(
-            bits=bits,
-            max_triggers=statement.family(family).size,
-            covers_per_trigger=covers_per_trigger if covers else 0,
-            block_size=block_size,
-            attempts=3,
-            answer="first",
-            opening_seconds=3600,
-            lookahead=1,
-        )
-        record = FilingRecord(
-            registration=index,
-            family=family,
-            endpoint=endpoint,
-            interface=interface,
-            interface_origin=BY_CLAIMANT,
-            evidence="label",
-            policy=policy,
-        )
-        suspect = {"name": endpoint, "endpoint": endpoint, "interface": interface.to_json()}
-        suspect_id = client.post("/v1/suspects", suspect)["id"]
-        digest = client.upload(covers, "application/json") if covers else None
-        answer = file_dispute(client, suspect_id, record, read_vendor_key(vendor_key), digest)
-        show(answer, as_json=as_json, text=f"dispute {answer['id']}: {answer['state']}")
+def describe(report: TrainingReport) -> dict[str, str]:
+    """Say in words what training came to."""
+    told = {}
+    for name, figures in (("marked", report.marked), ("plain", report.plain), ("given", report.given)):
+        if figures is not None:
+            accuracy = figures.task_correct / figures.task_total
+            told[f"{name} network"] = (
+                f"task accuracy {accuracy:.1%}, {figures.trigger_matches} of {figures.trigger_total} triggers, "
+                f"{figures.epochs} epochs"
+            )
+    weights = report.marked.weights_sha256
+    return told | {"weights": MARKED_WEIGHTS, "sha256": weights.hex() if weights else "", "device": report.device}
 
 
-def read_interface(adapter: str, options: str, preprocessing: str, label_map: str) -> Interface:
-    """Read an interface from an adapter's name and JSON texts.
-
-    Raises: Malformed with a pointer.
-    """
-    return Interface.from_json(
-        {
-            "adapter": adapter,
-            "options": parse_loose_json(options.encode()),
-            "preprocessing": parse_loose_json(preprocessing.encode()),
-            "label_map": parse_loose_json(label_map.encode()),
-        },
-        "/interface",
-    )
-
-
-COMMANDS = (keygen, register, labels, embed, dispute)
+COMMANDS = (keygen, register, labels, embed)

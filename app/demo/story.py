@@ -71,10 +71,11 @@ class Filed:
 
 @dataclass(frozen=True)
 class Told:
-    """What came of the story: the rows of the table, the log's key, and each dispute's bundle file by name."""
+    """What came of the story: the table's rows, the log's key, the owner's API key, and each dispute's bundle file."""
 
     rows: list[dict[str, Any]]
     log_key: str
+    api_key: str
     bundles: dict[str, Path]
 
 
@@ -96,9 +97,9 @@ def tell(stage: Stage, teller: Teller) -> Told:
         register(owner, FAMILIES, teller)
     with teller.step("the worker trains the mark into a network") as bar:
         embed(stage, owner, teller, bar)
-    with teller.step("a thief copies, fine-tunes and prunes it; an outsider trains apart; a liar prepares"):
+    with teller.step("a thief copies and alters it; an outsider trains apart; a liar prepares"):
         _make_suspects(stage, apart, lies, teller)
-    with teller.step("the liar registers the same pictures twice: labels of his own, labels of the beacon"):
+    with teller.step("the liar registers his pictures twice: with labels of his own, of the beacon"):
         liars = [register_liar(stage, log_key, teller, chosen=chosen) for chosen in (True, False)]
     with teller.step("six disputes, openings by three agents, probing by the worker") as bar:
         disputes = _file_all(stage, owner, liars)
@@ -110,7 +111,7 @@ def tell(stage: Stage, teller: Teller) -> Told:
     bundles = {filed.suspect + "-" + filed.assurance_class: _bundle(stage, filed) for filed in disputes}
     for party in (owner, *liars):
         party.client.__exit__(None, None, None)
-    return Told(rows, log_key, bundles)
+    return Told(rows, log_key, owner.api_key, bundles)
 
 
 def check_offline(teller: Teller, log_key: str, bundles: dict[str, Path], *, is_stopped: bool) -> None:
@@ -119,7 +120,7 @@ def check_offline(teller: Teller, log_key: str, bundles: dict[str, Path], *, is_
     Raises: ProofError if a bundle fails, or a forged one does not.
     """
     server = "the server is stopped; " if is_stopped else ""
-    with teller.step(f"{server}`trapstreet check` recomputes each verdict from its bundle"):
+    with teller.step(f"{server}`trapstreet check` recomputes each verdict"):
         for name, path in bundles.items():
             command = [sys.executable, "-m", "app.cli", "check", str(path), "--log-key", log_key, "--json"]
             done = subprocess.run(command, capture_output=True, check=False, cwd=Path(__file__).parents[2])
@@ -229,6 +230,16 @@ def _show_table(teller: Teller, rows: list[dict[str, Any]]) -> None:
         for row in rows
     ]
     teller.table("verdicts", columns, cells)
+
+
+def remarks(rows: list[dict[str, Any]]) -> list[str]:
+    """Explain a verdict that is right and yet looks odd."""
+    return [
+        f"{row['suspect']} (class {row['class']}): {row['asked']} triggers did not suffice to let it go; this happens to one "
+        "innocent endpoint in 36, and no innocent endpoint is confirmed"
+        for row in rows
+        if row["verdict"] == "INCONCLUSIVE"
+    ]
 
 
 def surprises(rows: list[dict[str, Any]]) -> list[str]:

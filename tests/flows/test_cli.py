@@ -181,7 +181,7 @@ def check_everything_about(bundle, service, tmp_path):
     damaged = bytearray(bundle.read_bytes())
     damaged[10] ^= 1  # a time in the container, which no file's digest covers
     forged.write_bytes(bytes(damaged))
-    assert command("check", forged, "--log-key", log_key, status=2)["error"] == "malformed"
+    assert command("check", forged, "--log-key", log_key, status=1)["error"] == "proof_invalid"
 
 
 def test_vectors_hold_and_a_changed_one_is_named(tmp_path):

@@ -1,0 +1,149 @@
+"""Commands of a claimant: covers, dispute, verdict."""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.canonical import parse_loose_json
+from app.cli.client import ApiClient, file_dispute
+from app.cli.files import check_readable, check_writable, read_vendor_key
+from app.cli.output import JsonFlag, reported, show
+from app.cli.vendor import (
+    DEFAULT_URL,
+    ApiKey,
+    LogKey,
+    Url,
+    VendorKey,
+    make_triggers,
+    parse_shape,
+    read_registration,
+    trigger_order,
+)
+from app.errors import Malformed
+from app.keys.key_file import encode_cover_set
+from app.protocol.interface import BY_CLAIMANT, Interface
+from app.protocol.records import FilingRecord, Policy
+
+# How often `verdict --wait` looks.
+POLL_SECONDS = 1.0
+
+
+def dispute(
+    registration: Annotated[str, typer.Argument(help="The registration's id.")],
+    family: Annotated[str, typer.Option(help="The family of triggers to spend on this dispute.")],
+    endpoint: Annotated[str, typer.Option(help="The suspect's address.")],
+    vendor_key: VendorKey,
+    adapter: Annotated[
+        str, typer.Option(help="The suspect's protocol: kserve_v1, oip_v2 or generic_json.")
+    ] = "kserve_v1",
+    options: Annotated[str, typer.Option(help="The adapter's options as JSON.")] = "{}",
+    preprocessing: Annotated[str, typer.Option(help="Preprocessing as JSON.")] = "{}",
+    label_map: Annotated[str, typer.Option(help="Label map as JSON.")] = '{"by": "index"}',
+    covers: Annotated[
+        Path | None, typer.Option(help="File with covers (ordinary inputs), as `trapstreet covers` makes it.")
+    ] = None,
+    covers_per_trigger: Annotated[
+        int, typer.Option(help="Covers among which each trigger hides; 0 to go without.")
+    ] = 10,
+    bits: Annotated[int, typer.Option(help="Strength of the verdict: 64 or 80.")] = 64,
+    block_size: Annotated[int, typer.Option(help="Triggers opened at a time.")] = 8,
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = "",
+    log_key: LogKey = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """File a dispute against an endpoint. Keep `trapstreet agent` running: it answers the openings."""
+    with reported(as_json=as_json), ApiClient(url, api_key, log_key) as client:
+        statement, index, _ = read_registration(client, registration)
+        if covers_per_trigger and covers is None:
+            raise Malformed("give --covers, among which triggers hide, or --covers-per-trigger 0 to go without")
+        interface = read_interface(adapter, options, preprocessing, label_map)
+        record = FilingRecord(
+            registration=index,
+            family=family,
+            endpoint=endpoint,
+            interface=interface,
+            interface_origin=BY_CLAIMANT,
+            evidence="label",
+            policy=make_policy(bits, statement.family(family).size, covers_per_trigger, block_size),
+        )
+        suspect = {"name": endpoint, "endpoint": endpoint, "interface": interface.to_json()}
+        suspect_id = client.post("/v1/suspects", suspect)["id"]
+        digest = client.upload(covers, "application/json") if covers and covers_per_trigger else None
+        answer = file_dispute(client, suspect_id, record, read_vendor_key(vendor_key), digest)
+        show(answer, as_json=as_json, text=f"dispute {answer['id']}: {answer['state']}")
+
+
+def make_policy(bits: int, triggers: int, covers_per_trigger: int, block_size: int) -> Policy:
+    """Make a filing's policy; what no option names is what an honest claimant wants."""
+    return Policy(
+        bits=bits,
+        max_triggers=triggers,
+        covers_per_trigger=covers_per_trigger,
+        block_size=block_size,
+        attempts=3,
+        answer="first",
+        opening_seconds=3600,
+        lookahead=1,
+    )
+
+
+def read_interface(adapter: str, options: str, preprocessing: str, label_map: str) -> Interface:
+    """Read an interface from an adapter's name and JSON texts.
+
+    Raises: Malformed with a pointer.
+    """
+    return Interface.from_json(
+        {
+            "adapter": adapter,
+            "options": parse_loose_json(options.encode()),
+            "preprocessing": parse_loose_json(preprocessing.encode()),
+            "label_map": parse_loose_json(label_map.encode()),
+        },
+        "/interface",
+    )
+
+
+def verdict(
+    dispute_id: Annotated[str, typer.Argument(metavar="DISPUTE", help="The dispute's id.")],
+    out: Annotated[Path | None, typer.Option(help="Where to write the evidence bundle.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until there is a verdict.")] = False,
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Show where a dispute stands and fetch its evidence bundle."""
+    with reported(as_json=as_json), ApiClient(url, api_key) as client:
+        found = client.get(f"/v1/disputes/{dispute_id}")
+        while wait and found["verdict"] is None:
+            time.sleep(POLL_SECONDS)
+            found = client.get(f"/v1/disputes/{dispute_id}")
+        names = ("state", "verdict", "reason", "asked", "matches", "log2_e", "paper_rule", "family", "verdict_index")
+        result = {name: found[name] for name in names}
+        if out is not None and found["verdict"] is not None:
+            check_writable(out)
+            out.write_bytes(client.download(f"/v1/disputes/{dispute_id}/evidence"))
+            result["bundle"] = str(out)
+        show(result, as_json=as_json)
+
+
+def covers(
+    data: Annotated[Path, typer.Argument(help="Archive of ordinary task images, class/name.png.")],
+    out: Annotated[Path, typer.Argument(help="Where to write the cover file.")],
+    classes: Annotated[str, typer.Option(help="Class folders of the archive, separated by commas.")],
+    shape: Annotated[str, typer.Option(help="Shape of the inputs, HEIGHTxWIDTHxCHANNELS.")] = "32x32x3",
+    as_json: JsonFlag = False,
+) -> None:
+    """Make a cover file from task images: triggers are asked among them."""
+    with reported(as_json=as_json):
+        check_readable(data)
+        check_writable(out)
+        order = trigger_order(parse_shape(shape), images=data, names=classes.split(","))
+        inputs, _ = make_triggers(order)
+        out.write_bytes(encode_cover_set(inputs))
+        show({"covers": len(inputs), "file": str(out)}, as_json=as_json)
+
+
+COMMANDS = (covers, dispute, verdict)
