@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from app.canonical import encode_json, parse_json, sha256
+from app.errors import ProofError
 from app.protocol.assessment import PriorModel, assess
 from app.protocol.evidence import Outcome
 from app.protocol.faults import find_fault
@@ -434,3 +435,9 @@ def test_weights_must_be_compared_on_all_answers():
     assert find_fault(with_weights(1, answered=1), JsonCodec(), [ARBITER_PUBLIC]).startswith("check_failed")
     other_kind = replace(EVIDENCE, prior_model=PriorModel(EVIDENCE.filing, 1, 1))
     assert "is no ModelEntry" in find_fault(other_kind, JsonCodec(), [ARBITER_PUBLIC])
+
+
+def test_an_address_dearer_than_any_evidence_is_not_weighed():
+    record = replace(EVIDENCE.record, endpoint="https://models.example.org?" + "a" * 600)
+    with pytest.raises(ProofError, match="leaves nothing to prove"):
+        assess(replace(EVIDENCE, record=record))

@@ -257,6 +257,18 @@ def test_a_verdict_older_than_what_it_rests_on_is_refused():
     assert "times go back" in refusal(index_of(kept, blocks=[late]))
 
 
+def test_what_stands_in_the_verdicts_place_must_be_a_verdict():
+    played = play(SMALL)
+    log = MemoryLog()
+    log.entries = [*played.log.entries, played.log.entries[-1]]
+    files = bundle_of(played)
+    numbers = Index.parse(files["bundle.json"]).entries()  # the last is the verdict's
+    kept = {name: data for name, data in files.items() if "/" not in name}
+    kept |= {f"entries/{number}.json": log.entries[number] for number in numbers}
+    kept |= {f"receipts/{number}.txt": log.receipt(number).encode() for number in numbers}
+    assert refusal(kept) == f"entry {numbers[-1]} is no verdict"
+
+
 def test_receipts_of_two_checkpoints_or_another_entry_are_refused(files):
     played = play(SMALL)
     short = played.log.receipt(1).encode()
