@@ -87,7 +87,7 @@ class Settings(BaseSettings):
         30.0, gt=0, description="Seconds without a sign of life after which a worker's jobs are given to another."
     )
     poll_seconds: float = Field(
-        5.0, gt=0, description="Seconds between two looks of a worker for jobs, should a notification be lost."
+        2.0, gt=0, description="Seconds between two looks of a worker for jobs that it was not told of."
     )
 
     @property
