@@ -29,8 +29,8 @@ from app.suspects.adapter_codec import AdapterCodec
 # The model servers' protocol with its defaults: priced at 8 bits.
 INTERFACE = Interface(adapter="kserve_v1", options={"model": "digits"}, preprocessing={}, label_map={"by": "index"})
 
-# What must come out; the exit status says whether it did. An innocent endpoint is never confirmed; that 128 triggers do
-# not suffice to let it go happens to one in 36, and is then said to be INCONCLUSIVE.
+# What must come out; the exit status says whether it did. An innocent endpoint must not be confirmed; that 128
+# triggers do not suffice to let it go happens to one in 35, and is then said to be INCONCLUSIVE.
 LET_GO = ("NOT_SUPPORTED", "INCONCLUSIVE")
 EXPECTED = {
     ("stolen", "A"): ("CONFIRMED",),
@@ -236,7 +236,7 @@ def remarks(rows: list[dict[str, Any]]) -> list[str]:
     """Explain a verdict that is right and yet looks odd."""
     return [
         f"{row['suspect']} (class {row['class']}): {row['asked']} triggers did not suffice to let it go; this happens to one "
-        "innocent endpoint in 36, and no innocent endpoint is confirmed"
+        "innocent endpoint in 35; that it is confirmed has a chance below 2^-64"
         for row in rows
         if row["verdict"] == "INCONCLUSIVE"
     ]

@@ -32,8 +32,8 @@ FAMILIES = [
 
 QUEUE = "embed.cpu"
 
-# Found by trial on this task: holds 512 triggers on every seed tried for at most half a point of accuracy, and survives
-# fine-tuning and pruning.
+# Found by trial on this task. On eight seeds (of triggers, labels and first weights) it held all 512 triggers, before and
+# after fine-tuning and pruning, and cost between 1 scan gained and 4 lost of the 247 test scans, half a point on average.
 RECIPE = {
     "network": "small_cnn",
     "epochs": 40,

@@ -41,7 +41,8 @@ TEST = slice(1550, 1797)
 # Strength of the liar's perturbation, as a share of full scale: strong, but the pictures still look like digits to him.
 LIE_EPSILON = 0.4
 LIE_STEPS = 60
-# Twice a family: with 128 triggers one innocent in 36 is neither confirmed nor let go, with 256 one in 20,000.
+# Twice a family: with 128 triggers one innocent in 35 is neither confirmed nor let go, with 256 one in 5,400
+# (computed exactly in tests/unit/protocol/test_soundness.py).
 LIES = 256
 
 

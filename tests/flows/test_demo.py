@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-# One innocent endpoint in 36 is still undecided after 128 triggers, and then the verdict says so.
+# One innocent endpoint in 35 is still undecided after 128 triggers, and then the verdict says so.
 LET_GO = ("NOT_SUPPORTED", "INCONCLUSIVE")
 EXPECTED = [
     ("stolen", "A", ("CONFIRMED",)),

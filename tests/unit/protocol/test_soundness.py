@@ -1,12 +1,14 @@
 """Liars who know every label and have tried the endpoint in private, against the rules that keep them out."""
 
+from fractions import Fraction
+
 import pytest
 
 from app.canonical import sha256, u32
 from app.keys.labels import draw_label
 from app.keys.trigger_set import Family
 from app.protocol.challenge import challenge_order
-from app.protocol.evidence import Outcome, Step, threshold, walk
+from app.protocol.evidence import FUTILITY_BOUND, Outcome, Step, futility_path, threshold, walk
 
 CLASSES = 10
 FAMILY = Family("all", 0, 600)
@@ -43,3 +45,28 @@ def test_a_family_asked_once_and_whole_never_confirms_an_innocent_endpoint() -> 
         for n in range(40)
     ]
     assert set(ends) == {"NOT_SUPPORTED"}
+
+
+def undecided(count: int) -> Fraction:
+    """The exact chance that an innocent endpoint is not let go within so many triggers."""
+    step_up, step_down = (
+        Fraction(*next(futility_path([Step(outcome, 1, CLASSES)]))) for outcome in (Outcome.MATCH, Outcome.MISMATCH)
+    )
+    chances = {0: Fraction(1)}  # by number of matches, of those still walking
+    for asked in range(1, count + 1):
+        after: dict[int, Fraction] = {}
+        for matches, chance in chances.items():
+            after[matches + 1] = after.get(matches + 1, Fraction()) + chance / CLASSES
+            after[matches] = after.get(matches, Fraction()) + chance * (CLASSES - 1) / CLASSES
+        chances = {
+            matches: chance
+            for matches, chance in after.items()
+            if step_up**matches * step_down ** (asked - matches) * FUTILITY_BOUND > 1
+        }
+    return sum(chances.values(), Fraction())
+
+
+def test_how_many_innocent_endpoints_are_let_go_in_time() -> None:
+    # README and the demonstration say so: one in 35 is undecided after 128 triggers, one in 5,400 after 256.
+    assert round(1 / undecided(128)) == 35
+    assert round(1 / undecided(256), -2) == 5_400
