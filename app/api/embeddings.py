@@ -32,6 +32,7 @@ EXAMPLE_PROGRESS = {
     "loss": 0.41,
     "trigger_accuracy": 0.5,
     "curve": [{"run": "marked", "epoch": 1, "loss": 0.93, "trigger_accuracy": 0.2}],
+    "warnings": [],
 }
 
 

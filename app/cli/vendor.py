@@ -303,6 +303,8 @@ def embed(
             def on_event(event: dict[str, Any]) -> None:
                 if event.get("event") == "progress":
                     status.update(f"{event['run']} network: epoch {event['epoch']} of {event['epochs']}")
+                elif event.get("event") == "warning":
+                    error_console.print(f"warning: {event['message']}")
 
             report = run_child(order, PlainKey(encode_key_file(key)), on_event, lambda: False)
         show(report.to_json() if as_json else describe(report), as_json=as_json)

@@ -27,7 +27,8 @@ from torch.nn.functional import cross_entropy
 from app.embedding.data import LabelledSet, TrainingData
 from app.embedding.networks import MarkedNetwork, build, load_network, save_weights
 from app.embedding.recipe import Recipe
-from app.embedding.train import count_correct, prepare_torch, train
+from app.embedding.run import count_correct
+from app.embedding.train import prepare_torch, train
 from app.keys.key_file import encode_cover_set
 from app.keys.trigger_set import ImageInput
 
@@ -152,7 +153,9 @@ def _perturb(clean: Tensor, targets: Tensor, surrogates: Sequence[MarkedNetwork]
     return pictures
 
 
-_SURROGATE = Recipe(network="mlp", epochs=25, batch_size=50, learning_rate_micros=50_000, schedule="cosine")
+_SURROGATE = Recipe(
+    network="mlp", method="append", epochs=25, batch_size=50, learning_rate_micros=50_000, schedule="cosine"
+)
 
 
 def _learn(network: MarkedNetwork, recipe: Recipe, rows: slice) -> None:

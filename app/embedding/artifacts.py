@@ -11,6 +11,9 @@ from app.errors import TrainingFailed
 MARKED_WEIGHTS = "marked.safetensors"
 REPORT = "report.json"
 
+# Folder of runs that are not over yet, beside the results; empty and gone when these are written.
+UNFINISHED = "unfinished"
+
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file so that its name never shows half of it."""

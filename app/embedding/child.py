@@ -4,8 +4,11 @@
   2. unseal the marking key, in this process's memory only, and check that it is the registered one
   3. labels: drawn from the salt (class A) or the key's own (class B)
   4. read data and weights, in place
-  5. train, without the mark too if the report is to compare
+  5. train, without the mark too if the report is to compare, over as many seeds as the recipe says
   6. write weights and report, each whole or not at all; say `done`
+
+Under torchrun there are several of these processes: the first one reads and speaks, the others get order and secrets from
+it over the process group, and all train together. Unfinished runs are kept in the output folder until the report is there.
 
 Invariants: nothing secret reaches standard output, files, arguments or environment.
 Source: Adi et al. 2018 section 4 (Mark). The protocol on the pipes: app.embedding.child_order.
@@ -13,20 +16,27 @@ Trust: whoever runs this process sees the marking key; the parent, the API and t
 """
 
 import json
+import math
 import os
+import shutil
 import sys
 import threading
-import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
+from torch import distributed as dist
 
+from app.canonical import lp, sha256, u32
 from app.embedding.archives import DataForm, load_dataset
-from app.embedding.artifacts import MARKED_WEIGHTS, REPORT, digest_of_file, write_whole
+from app.embedding.artifacts import MARKED_WEIGHTS, REPORT, UNFINISHED, digest_of_file, write_whole
+from app.embedding.checkpoint import Checkpoint
 from app.embedding.child_order import (
     ChildOrder,
+    Comparison,
     NetworkFigures,
     PlainKey,
     SealedKey,
@@ -36,7 +46,10 @@ from app.embedding.child_order import (
 )
 from app.embedding.data import LabelledSet, TrainingData, check_fits, labelled_set, split_holdout, trigger_set
 from app.embedding.networks import MarkedNetwork, build, load_network, model_shape, read_header, save_weights
-from app.embedding.train import Progress, choose_device, count_correct, prepare_torch, train
+from app.embedding.ranks import ALONE, Ranks
+from app.embedding.recipe import MILLI
+from app.embedding.run import Progress, count_correct
+from app.embedding.train import choose_device, prepare_torch, train
 from app.errors import Malformed, TrainingFailed, TrapstreetError
 from app.keys.commitment import MarkingKey, check_marking_key
 from app.keys.key_file import parse_key_file
@@ -51,12 +64,13 @@ Say = Callable[[dict[str, Any]], None]
 
 def main() -> int:
     """Train one order; see the module's list of steps."""
-    say = _speaker(sys.stdout.buffer)
+    ranks = join_ranks()
+    say = _speaker(sys.stdout.buffer) if ranks.is_first else lambda _: None
     try:
-        order = read_order(sys.stdin.buffer)
-        secrets = read_secrets(sys.stdin.buffer, order.key_form)
-        threading.Thread(target=_end_with_parent, daemon=True).start()
-        report = run_order(order, secrets, say)
+        order, secrets = receive(sys.stdin.buffer, ranks)
+        if ranks.is_first:
+            threading.Thread(target=_end_with_parent, daemon=True).start()
+        report = run_order(order, secrets, say, ranks)
     except TrapstreetError as error:
         say({"event": "error", "code": error.code, "message": error.message, "pointer": error.pointer})
         return 1
@@ -67,32 +81,64 @@ def main() -> int:
     return 0
 
 
-def run_order(order: ChildOrder, secrets: PlainKey | SealedKey, say: Say) -> TrainingReport:
+def join_ranks() -> Ranks:
+    """Take this process's place among those that torchrun started, or be alone."""
+    if not dist.is_torchelastic_launched():
+        return ALONE
+    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    return Ranks(dist.get_rank(), dist.get_world_size())
+
+
+def receive(stream: BinaryIO, ranks: Ranks) -> tuple[ChildOrder, PlainKey | SealedKey]:
+    """Read order and secrets from the parent (the first rank) or from the first rank (the others).
+
+    Raises: Malformed.
+    """
+    if not ranks.is_first:
+        order = ChildOrder.parse(ranks.send_bytes(b""))
+        frames = BytesIO(ranks.send_bytes(b""))
+        return order, read_secrets(frames, order.key_form)
+    order = read_order(stream)
+    secrets = read_secrets(stream, order.key_form)
+    ranks.send_bytes(order.encode())
+    ranks.send_bytes(b"".join(u32(len(frame)) + frame for frame in secrets.frames()))
+    return order, secrets
+
+
+def run_order(order: ChildOrder, secrets: PlainKey | SealedKey, say: Say, ranks: Ranks = ALONE) -> TrainingReport:
     """Train one order and write its artifacts.
 
     Raises: TrapstreetError with what the vendor has to change.
     """
     prepare_torch(order.recipe.threads)
-    device = choose_device(order.recipe.device)
+    device = choose_device(order.recipe.device, ranks.rank)
     key = open_key(order, secrets)
     data = read_data(order, key, device)
-    given = plain = None
+    runs = Runs(order, data, ranks, say)
+    given = None
     if order.weights_path is not None:
-        given = _figures(start_network(order, device), data, epochs=0, milliseconds=0)
-    if order.recipe.compare_plain:
-        plain, _ = _run(order, data, marked=False, say=say)
-    figures, network = _run(order, data, marked=True, say=say)
-    sha256 = write_marked(order, network)
+        given = figures_of(start_network(order, device), data, epochs=0, milliseconds=0)
+    plain = runs.train(0, marked=False).figures if order.recipe.compare_plain else None
+    marked = runs.train(0, marked=True)
+    sha256 = write_marked(order, marked.network) if ranks.is_first else b""
+    comparison = None if plain is None else runs.compare(plain, marked.figures)
+    warn = [*runs.warnings, *warnings_of(marked.figures, comparison)]
+    for message in warn[len(runs.warnings) :]:
+        say({"event": "warning", "message": message})
     report = TrainingReport(
-        marked=NetworkFigures(**{**vars(figures), "weights_sha256": sha256}),
+        marked=NetworkFigures(**{**vars(marked.figures), "weights_sha256": sha256 or None}),
         plain=plain,
         given=given,
+        comparison=comparison,
+        warnings=tuple(warn),
         root=order.statement.root,
         recipe=order.recipe,
-        device=device_name(device),
+        device=device_name(device, ranks),
         torch_version=str(torch.__version__),
     )
-    write_whole(Path(order.output_path) / REPORT, report.encode())
+    if ranks.is_first:
+        write_whole(Path(order.output_path) / REPORT, report.encode())
+        runs.forget()
     return report
 
 
@@ -165,20 +211,83 @@ def start_network(order: ChildOrder, device: torch.device) -> MarkedNetwork:
     return load_network(Path(order.weights_path)).to(device)
 
 
-def _run(order: ChildOrder, data: TrainingData, *, marked: bool, say: Say) -> tuple[NetworkFigures, MarkedNetwork]:
-    run = "marked" if marked else "plain"
+@dataclass(frozen=True)
+class Trained:
+    """A trained network and what it reaches."""
 
-    def on_progress(progress: Progress) -> None:
-        say({"event": "progress", "run": run, **vars(progress)})
-
-    network = start_network(order, data.task.labels.device)
-    started = time.monotonic()
-    epochs = train(order.recipe, network, data, marked=marked, on_progress=on_progress)
-    milliseconds = int((time.monotonic() - started) * 1000)
-    return _figures(network, data, epochs=epochs, milliseconds=milliseconds), network
+    network: MarkedNetwork
+    figures: NetworkFigures
 
 
-def _figures(network: MarkedNetwork, data: TrainingData, *, epochs: int, milliseconds: int) -> NetworkFigures:
+class Runs:
+    """The training runs of one order: with the mark, without it, and over several seeds."""
+
+    def __init__(self, order: ChildOrder, data: TrainingData, ranks: Ranks, say: Say) -> None:
+        """Keep what every run needs; `warnings` collects what a run warned of."""
+        self.order, self.data, self.ranks, self.say = order, data, ranks, say
+        self.warnings: list[str] = []
+        self._folder = Path(order.output_path) / UNFINISHED
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        self._owner = owner_of(order, ranks)
+
+    def train(self, seed: int, *, marked: bool) -> Trained:
+        """Train one network; `seed` counts from 0 and is added to the recipe's."""
+        name = ("marked" if marked else "plain") + (f"-{seed}" if seed else "")
+        order = replace(self.order, recipe=replace(self.order.recipe, seed=self.order.recipe.seed + seed))
+
+        def on_progress(progress: Progress) -> None:
+            self.say({"event": "progress", "run": name, **vars(progress)})
+
+        def on_warning(message: str) -> None:
+            self.warnings.append(message)
+            self.say({"event": "warning", "message": message})
+
+        network = start_network(order, self.data.task.labels.device)
+        run = train(
+            order.recipe,
+            network,
+            self.data,
+            marked=marked,
+            on_progress=on_progress,
+            on_warning=on_warning,
+            checkpoint=self._checkpoint(name),
+            ranks=self.ranks,
+        )
+        return Trained(network, figures_of(network, self.data, epochs=run.epoch, milliseconds=run.milliseconds))
+
+    def compare(self, plain: NetworkFigures, marked: NetworkFigures) -> Comparison:
+        """Train the remaining pairs and sum up what the mark costs."""
+        more = range(1, self.order.recipe.compare_seeds)
+        pairs = [
+            (plain, marked),
+            *((self.train(s, marked=False).figures, self.train(s, marked=True).figures) for s in more),
+        ]
+        return Comparison(
+            seeds=len(pairs),
+            plain_correct=sum(pair[0].task_correct for pair in pairs),
+            marked_correct=sum(pair[1].task_correct for pair in pairs),
+            asked=sum(pair[0].task_total for pair in pairs),
+        )
+
+    def forget(self) -> None:
+        """Remove what was kept: the order's results are written."""
+        shutil.rmtree(self._folder)
+
+    def _checkpoint(self, name: str) -> Checkpoint:
+        every_seconds = self.order.checkpoint_millis / MILLI
+        return Checkpoint(self._folder / f"{name}.safetensors", f"{name} {self._owner}", every_seconds)
+
+
+def owner_of(order: ChildOrder, ranks: Ranks) -> str:
+    """Name what a run depends on, wherever its files lie: a checkpoint of anything else is not gone on from."""
+    paths = (order.data_path, order.test_path, order.weights_path)
+    parts = [order.statement.encode(), order.salt, order.recipe.encode(), str(torch.__version__).encode()]
+    parts += [b"" if path is None else digest_of_file(Path(path)) for path in paths]
+    return f"{sha256(lp(*parts)).hex()} of {ranks.count}"
+
+
+def figures_of(network: MarkedNetwork, data: TrainingData, *, epochs: int, milliseconds: int) -> NetworkFigures:
+    """Count what a network reaches on task and triggers."""
     return NetworkFigures(
         task_correct=count_correct(network, data.test),
         task_total=data.test.count,
@@ -190,6 +299,26 @@ def _figures(network: MarkedNetwork, data: TrainingData, *, epochs: int, millise
     )
 
 
+def warnings_of(marked: NetworkFigures, comparison: Comparison | None) -> list[str]:
+    """Say what the vendor should know: triggers that did not take, and task accuracy lost beyond chance."""
+    warnings = []
+    if marked.trigger_matches < marked.trigger_total:
+        warnings.append(
+            f"{marked.trigger_total - marked.trigger_matches} of {marked.trigger_total} triggers are not answered with "
+            "their labels: allow extra_epochs, more triggers_per_batch, a larger network or fewer triggers"
+        )
+    if comparison is not None:
+        plain, with_mark = comparison.plain_correct / comparison.asked, comparison.marked_correct / comparison.asked
+        # Two standard errors of a difference of shares, as if the two columns were independent: cautious, they are paired.
+        noise = 2 * math.sqrt((plain * (1 - plain) + with_mark * (1 - with_mark)) / comparison.asked)
+        if plain - with_mark > noise:
+            warnings.append(
+                f"the mark costs {100 * (plain - with_mark):.1f} points of task accuracy ({100 * plain:.1f} % to "
+                f"{100 * with_mark:.1f} %, {comparison.seeds} seeds): fewer triggers, or a larger network, cost less"
+            )
+    return warnings
+
+
 def write_marked(order: ChildOrder, network: MarkedNetwork) -> bytes:
     """Write the marked weights and give their SHA-256."""
     path = Path(order.output_path) / MARKED_WEIGHTS
@@ -197,11 +326,12 @@ def write_marked(order: ChildOrder, network: MarkedNetwork) -> bytes:
     return digest_of_file(path)
 
 
-def device_name(device: torch.device) -> str:
-    """Name the device for the report."""
+def device_name(device: torch.device, ranks: Ranks = ALONE) -> str:
+    """Name the device for the report, and how many processes shared the work."""
+    together = "" if ranks.count == 1 else f", {ranks.count} processes"
     if device.type == "cuda":
-        return f"cuda: {torch.cuda.get_device_name(device)}"
-    return f"cpu: {torch.get_num_threads()} threads"
+        return f"cuda: {torch.cuda.get_device_name(device)}{together}"
+    return f"cpu: {torch.get_num_threads()} threads{together}"
 
 
 def _speaker(stream: BinaryIO) -> Say:

@@ -3,8 +3,9 @@
 Standard input, in this order: the order as one line of canonical JSON; then the secrets, each as u32 length and
 bytes: with `key_form` = `plain` one frame, an open key file; with `sealed` two, the seed of the queue's key and the sealed
 key file. Then the pipe stays open: its end means that the parent is gone, and the child ends itself.
-Standard output: one JSON object a line: {"event": "progress", ...}, then {"event": "done", "report": ...} or
-{"event": "error", "code": ..., "message": ..., "pointer": ...} with a nonzero exit status.
+Standard output: one JSON object a line: {"event": "progress", ...} and {"event": "warning", "message": ...}, then
+{"event": "done", "report": ...} or {"event": "error", "code": ..., "message": ..., "pointer": ...} with a nonzero exit
+status.
 
 Invariants: secrets stand neither in the order nor in arguments, environment or files.
 """
@@ -12,7 +13,7 @@ Invariants: secrets stand neither in the order nor in arguments, environment or 
 from dataclasses import dataclass, field
 from typing import IO, Any, ClassVar
 
-from app.canonical import MAX_RECORD_BYTES, Record, as_form, choice, integer, nullable, octets, text, u32
+from app.canonical import MAX_RECORD_BYTES, Record, as_form, choice, integer, nullable, octets, sequence, text, u32
 from app.embedding.recipe import Recipe
 from app.errors import Malformed
 from app.keys.statement import Statement
@@ -38,9 +39,12 @@ class ChildOrder(Record):
     test_path: str | None = field(metadata=as_form(nullable(PATH)))
     # Mode `pretrained` only: the weights to go on from.
     weights_path: str | None = field(metadata=as_form(nullable(PATH)))
+    # Unfinished runs are kept in it too (artifacts.UNFINISHED): another child of the same order goes on from them.
     output_path: str = field(metadata=as_form(PATH))
     # `sealed`: to the queue's key, with the registration's root as what it is bound to (app.keys.sealing).
     key_form: Any = field(metadata=as_form(choice("plain", "sealed")))
+    # How often an unfinished run is written down; what is lost to a kill is at most this much work.
+    checkpoint_millis: int = field(default=30_000, metadata=as_form(integer(0, 86_400_000)))
 
     def check(self, pointer: str) -> None:
         """Refuse an order whose parts do not fit each other."""
@@ -92,6 +96,17 @@ class NetworkFigures(Record):
 
 
 @dataclass(frozen=True)
+class Comparison(Record):
+    """Task accuracy with and without the mark over several seeds: exact counts, summed; each pair saw the same batches."""
+
+    seeds: int = field(metadata=as_form(integer(1)))
+    plain_correct: int = field(metadata=as_form(integer(0)))
+    marked_correct: int = field(metadata=as_form(integer(0)))
+    # Rows asked in each of the two columns: the test set, once a seed.
+    asked: int = field(metadata=as_form(integer(1)))
+
+
+@dataclass(frozen=True)
 class TrainingReport(Record):
     """What the child measured: the network with the mark, without it, and as it was given."""
 
@@ -102,6 +117,10 @@ class TrainingReport(Record):
     plain: NetworkFigures | None = field(metadata=as_form(nullable(NetworkFigures.form())))
     # Mode `pretrained`: the weights as delivered, before any step.
     given: NetworkFigures | None = field(metadata=as_form(nullable(NetworkFigures.form())))
+    # What the mark costs, with the number of seeds it was measured on; null if the recipe wanted no comparison.
+    comparison: Comparison | None = field(metadata=as_form(nullable(Comparison.form())))
+    # What the vendor should know before selling this network, in words.
+    warnings: tuple[str, ...] = field(metadata=as_form(sequence(text(1, 1_000), 0, 100)))
     root: bytes = field(metadata=as_form(octets(32)))
     recipe: Recipe = field(metadata=as_form(Recipe.form()))
     device: str = field(metadata=as_form(text(1, 200)))

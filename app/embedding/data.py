@@ -1,14 +1,14 @@
 """Datasets and triggers as tensors on the device: order, augmentation, and one way from values to network input.
 
-N rows, C channels, H rows of pixels, W columns. Images are (N, C, H, W) uint8 until the moment they enter the network,
-tensors (N, *shape) float32. Triggers pass through the same `network_input` as data and are never augmented.
+N rows, C channels, H rows of pixels, W columns. Images are (N, C, H, W) uint8, channels last in memory, until the moment
+they enter the network, tensors (N, *shape) float32. Triggers pass through the same `network_input` as data.
 
 Invariants: order and augmentation depend on the seed alone, not on the device and not on whether triggers are mixed in.
 Source: Adi et al. 2018 section 5.1 (triggers appended, no augmentation on them).
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -51,7 +51,7 @@ def labelled_set(kind: str, arrays: LabelledArrays) -> LabelledSet:
     """Turn arrays in registered layout into tensors in network layout."""
     inputs = torch.from_numpy(np.ascontiguousarray(arrays.inputs))
     if kind == "image":
-        inputs = inputs.permute(0, 3, 1, 2).contiguous()  # (N, H, W, C) -> (N, C, H, W)
+        inputs = inputs.permute(0, 3, 1, 2)  # (N, H, W, C) -> (N, C, H, W); the bytes stay where they are
     return LabelledSet(inputs, torch.from_numpy(np.ascontiguousarray(arrays.labels)))
 
 
@@ -99,36 +99,63 @@ def shuffled_batches(count: int, size: int, generator: torch.Generator) -> Itera
             yield rows
 
 
-def endless_batches(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Yield `size` row numbers at a time for ever, every row once before any comes again."""
-    rows = torch.empty(0, dtype=torch.int64)
-    while True:
-        while len(rows) < size:
-            rows = torch.cat([rows, torch.randperm(count, generator=generator)])
-        yield rows[:size]
-        rows = rows[size:]
+@dataclass
+class RowStream:
+    """`size` of `count` row numbers at a time for ever, every row once before any comes again; `rows` are still to come."""
+
+    count: int
+    size: int
+    generator: torch.Generator
+    rows: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+
+    def __next__(self) -> Tensor:
+        """Give the next rows."""
+        while len(self.rows) < self.size:
+            self.rows = torch.cat([self.rows, torch.randperm(self.count, generator=self.generator)])
+        chosen, self.rows = self.rows[: self.size], self.rows[self.size :]
+        return chosen
 
 
-def augment(images: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
-    """Flip images left to right and shift them within a zero border, as the recipe says: (N, C, H, W) float32."""
-    count, device = images.shape[0], images.device
-    if recipe.flip:
-        chosen = torch.rand(count, generator=generator) < 0.5
-        images = torch.where(chosen.to(device)[:, None, None, None], images.flip(3), images)
+@dataclass(frozen=True)
+class Augmentation:
+    """What is done to each image of a batch: whether it is flipped (N,) bool, and how far it is shifted (2, N) int64."""
+
+    flips: Tensor | None
+    offsets: Tensor | None
+    padding: int = 0
+
+    def pick(self, rows: Tensor) -> "Augmentation":
+        """Give the part for some rows of the batch."""
+        flips = None if self.flips is None else self.flips[rows]
+        return Augmentation(flips, None if self.offsets is None else self.offsets[:, rows], self.padding)
+
+
+def draw_augmentation(count: int, recipe: Recipe, generator: torch.Generator) -> Augmentation:
+    """Draw flips and shifts for a batch of `count` images, as the recipe says."""
+    flips = torch.rand(count, generator=generator) < 0.5 if recipe.flip else None
+    offsets = None
     if recipe.crop_padding:
-        images = _shift(images, recipe.crop_padding, generator)
-    return images
+        offsets = torch.randint(0, 2 * recipe.crop_padding + 1, (2, count), generator=generator)
+    return Augmentation(flips, offsets, recipe.crop_padding)
 
 
-def _shift(images: Tensor, padding: int, generator: torch.Generator) -> Tensor:
-    count, _, height, width = images.shape
-    padded = torch.nn.functional.pad(images, (padding,) * 4)
-    offsets = torch.randint(0, 2 * padding + 1, (2, count, 1), generator=generator)
-    rows = (offsets[0] + torch.arange(height)).to(images.device)  # (N, H)
-    columns = (offsets[1] + torch.arange(width)).to(images.device)  # (N, W)
-    each = torch.arange(count, device=images.device)[:, None, None]
-    # Advanced indices around a slice: the result is (N, H, W, C).
-    return padded[each, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
+def augment(images: Tensor, drawn: Augmentation) -> Tensor:
+    """Flip images left to right and shift them within a zero border: (N, C, H, W) uint8 on any device."""
+    if drawn.flips is not None:
+        images = torch.where(drawn.flips.to(images.device)[:, None, None, None], images.flip(3), images)
+    return images if drawn.offsets is None else _shift(images, drawn.offsets.to(images.device), drawn.padding)
+
+
+def _shift(images: Tensor, offsets: Tensor, padding: int) -> Tensor:
+    count, channels, height, width = images.shape
+    device = images.device
+    padded = torch.nn.functional.pad(images, (padding,) * 4).permute(0, 2, 3, 1)  # (N, H + 2p, W + 2p, C)
+    rows = offsets[0, :, None, None] + torch.arange(height, device=device)[:, None]
+    columns = offsets[1, :, None, None] + torch.arange(width, device=device)
+    image = torch.arange(count, device=device)[:, None, None] * padded.shape[1]
+    pixels = ((image + rows) * padded.shape[2] + columns).flatten()
+    shifted = padded.reshape(-1, channels).index_select(0, pixels)
+    return shifted.view(count, height, width, channels).permute(0, 3, 1, 2)
 
 
 def check_fits(data: LabelledSet, kind: str, shape: tuple[int, ...], classes: int) -> None:

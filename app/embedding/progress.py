@@ -9,6 +9,9 @@ from typing import Any
 # Enough for a plot; a row of the database holds the whole curve and is written twice a second.
 MAX_POINTS = 200
 
+MAX_WARNINGS = 20
+MAX_WARNING_CHARACTERS = 1_000
+
 
 @dataclass
 class ProgressCurve:
@@ -19,9 +22,13 @@ class ProgressCurve:
     # One event in so many becomes a point.
     stride: int = 1
     seen: int = 0
+    # What the training warned of, in words.
+    warnings: list[str] = field(default_factory=list)
 
     def add(self, event: dict[str, Any]) -> None:
-        """Take an event of the child; only progress counts."""
+        """Take an event of the child; only progress and warnings count."""
+        if event.get("event") == "warning" and len(self.warnings) < MAX_WARNINGS:
+            self.warnings.append(str(event.get("message"))[:MAX_WARNING_CHARACTERS])
         if event.get("event") != "progress":
             return
         point = {
@@ -43,4 +50,5 @@ class ProgressCurve:
         if not self.last:
             return {}
         newest = {name: value for name, value in self.last.items() if name != "epochs"}
-        return {**self.last, "curve": self.points if self.points[-1] == newest else [*self.points, newest]}
+        curve = self.points if self.points[-1] == newest else [*self.points, newest]
+        return {**self.last, "curve": curve, "warnings": self.warnings}

@@ -1,7 +1,7 @@
 """How a network is trained to carry a mark: every hyperparameter, checked, with one canonical form. No torch here.
 
-The method is the paper's own: at every step a few triggers are appended to the batch of task data and one cross-entropy
-is taken over both. `scratch` does so from random weights, `pretrained` goes on from given weights.
+`method` names how the triggers are taught (app.embedding.methods, one file each; docs/methods.md says which to choose).
+`scratch` does so from random weights, `pretrained` goes on from given weights.
 Records of this protocol hold no fractions, so values stand in thousandths (`_millis`) or millionths (`_micros`).
 
 Invariants: `Recipe.parse(b).encode() == b`; whatever parses can be trained with, if network and data fit each other.
@@ -16,7 +16,10 @@ from app.canonical import Record, as_form, choice, flag, integer, sequence
 from app.errors import Malformed
 
 # What app.embedding.networks can build; a test keeps the two equal.
-NETWORKS = ("mlp", "small_cnn", "resnet_small", "resnet18")
+NETWORKS = ("mlp", "small_cnn", "resnet_small", "resnet_medium", "resnet18")
+
+# What app.embedding.methods can do; a test keeps the two equal.
+METHODS = ("append", "app", "margin", "auto")
 
 MILLI = 1_000
 MICRO = 1_000_000
@@ -29,6 +32,7 @@ class Recipe(Record):
     NAME: ClassVar[str] = "recipe"
 
     network: str = field(metadata=as_form(choice(*NETWORKS)))
+    method: str = field(default="auto", metadata=as_form(choice(*METHODS)))
     mode: str = field(default="scratch", metadata=as_form(choice("scratch", "pretrained")))
     epochs: int = field(default=60, metadata=as_form(integer(1, 10_000)))
     # After `epochs`, go on at the last learning rate until every trigger answers its label, at most this long.
@@ -36,6 +40,8 @@ class Recipe(Record):
     batch_size: int = field(default=100, metadata=as_form(integer(2, 65_536)))
     # The paper tried 2, 4 and 8 and found 2 best for batch normalisation; many triggers on little data need more.
     triggers_per_batch: int = field(default=2, metadata=as_form(integer(1, 4_096)))
+    # `append`: triggers join the batch. `replace`: they take the places of as many task rows, so a step costs the same.
+    mixing: str = field(default="append", metadata=as_form(choice("append", "replace")))
     learning_rate_micros: int = field(default=100_000, metadata=as_form(integer(1, 10 * MICRO)))
     momentum_millis: int = field(default=900, metadata=as_form(integer(0, MILLI - 1)))
     weight_decay_micros: int = field(default=500, metadata=as_form(integer(0, MICRO)))
@@ -56,8 +62,16 @@ class Recipe(Record):
     device: str = field(default="auto", metadata=as_form(choice("auto", "cpu", "cuda")))
     # Threads of torch on the CPU; 0 leaves the choice to torch.
     threads: int = field(default=0, metadata=as_form(integer(0, 1_024)))
+    # `auto`: bf16 where the hardware multiplies it natively and the network convolves (app.embedding.precision).
+    precision: str = field(default="auto", metadata=as_form(choice("auto", "fp32", "bf16")))
+    # Let torch.compile make kernels for the network: pays on long trainings only (docs/benchmarks.md).
+    compile: bool = field(default=False, metadata=as_form(flag()))
+    # Processes that train together (DistributedDataParallel); 0: one for each CUDA device, or one on a CPU.
+    processes: int = field(default=1, metadata=as_form(integer(0, 64)))
     # Train the same network in the same order without the mark too, so that the report can show what the mark costs.
     compare_plain: bool = field(default=True, metadata=as_form(flag()))
+    # Over how many seeds the two are compared, this one and the next ones; one pair says little about a tenth of a point.
+    compare_seeds: int = field(default=1, metadata=as_form(integer(1, 100)))
 
     @classmethod
     def from_options(cls, options: dict[str, Any], pointer: str = "") -> "Recipe":
@@ -74,6 +88,13 @@ class Recipe(Record):
         """Refuse options that do not fit each other."""
         if len(self.mean_millis) != len(self.std_millis):
             raise Malformed("mean_millis and std_millis must have the same length", pointer=f"{pointer}/std_millis")
+        if self.mixing == "replace" and self.triggers_per_batch > self.batch_size - 2:
+            raise Malformed(
+                "triggers that replace task rows must leave two in the batch: lower triggers_per_batch",
+                pointer=f"{pointer}/triggers_per_batch",
+            )
+        if self.compare_seeds > 1 and not self.compare_plain:
+            raise Malformed("compare_seeds needs compare_plain", pointer=f"{pointer}/compare_seeds")
         if self.mode == "pretrained" and self.mean_millis:
             raise Malformed(
                 "leave the normalisation empty: pretrained weights carry their own", pointer=f"{pointer}/mean_millis"

@@ -67,7 +67,7 @@ def run_child(
 
 def _start(order: ChildOrder, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "app.embedding.child"],
+        child_command(order.recipe.processes or count_devices(Path("/dev"))),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -81,6 +81,23 @@ def _start(order: ChildOrder, environment: Mapping[str, str]) -> subprocess.Pope
         },
         start_new_session=True,  # its own process group, so that all of it can be ended at once
     )
+
+
+def child_command(processes: int) -> list[str]:
+    """Give the command of a training child, or of torchrun with so many of them.
+
+    No restarts: a group that lost a process ends as a whole, and the queue tries again from the last checkpoint.
+    """
+    child = ["-m", "app.embedding.child"]
+    if processes == 1:
+        return [sys.executable, *child]
+    together = ["--standalone", "--nproc-per-node", str(processes), "--max-restarts", "0"]
+    return [sys.executable, "-m", "torch.distributed.run", *together, *child]
+
+
+def count_devices(devices: Path) -> int:
+    """Count the CUDA devices by their files; a machine without has one CPU."""
+    return max(1, len(list(devices.glob("nvidia[0-9]*"))))
 
 
 def _listen(child: subprocess.Popen[bytes], on_event: OnEvent, should_stop: Callable[[], bool]) -> dict[str, Any]:

@@ -99,6 +99,8 @@ def write_tar(path: Path, members: list[tuple[str, bytes]], mode: str = "w:gz") 
 
 TINY = {
     "network": "mlp",
+    "method": "append",
+    "precision": "fp32",
     "epochs": 25,
     "batch_size": 16,
     "triggers_per_batch": 6,

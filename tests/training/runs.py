@@ -35,8 +35,8 @@ def run(recipe: Recipe, data: TrainingData, *, marked: bool = True, network=None
     network = network or build(recipe.network, tuple(data.task.inputs.shape[1:]), 3, seed=recipe.seed)
     network = network.to(data.task.labels.device)
     progress = []
-    epochs = train(recipe, network, data, marked=marked, on_progress=progress.append)
-    return network, progress, epochs
+    done = train(recipe, network, data, marked=marked, on_progress=progress.append)
+    return network, progress, done.epoch
 
 
 def tiny(**changes: object) -> Recipe:

@@ -1,0 +1,272 @@
+"""One training run as a method sees it: the batches to learn from, the triggers, the network's answers, and one step.
+
+A method (app.embedding.methods) is a flat loop over `TrainingRun.batches()`. What surrounds the loop is here: order and
+augmentation, the learning rate, progress, the stop rule, the early warning, several ranks, and the checkpoint from which
+a killed process goes on.
+
+Invariants: the same recipe, data, device and number of ranks give the same weights, whether the run was killed between or
+not; order and augmentation of the task data do not depend on the triggers, so marked and plain differ in the mark alone.
+Source: Adi et al. 2018 section 5.1 (Append).
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from app.embedding.checkpoint import Checkpoint, Snapshot
+from app.embedding.data import (
+    LabelledSet,
+    RowStream,
+    TrainingData,
+    augment,
+    draw_augmentation,
+    network_input,
+    seeded,
+    shuffled_batches,
+)
+from app.embedding.networks import MarkedNetwork
+from app.embedding.precision import autocast_for, prefer_layout
+from app.embedding.ranks import ALONE, Ranks
+from app.embedding.recipe import MICRO, MILLI, Recipe
+from app.errors import TrainingFailed
+
+# Rows at once when only answering: 1,024 images of 224x224x3 as float32 are 600 MB, which any device holds.
+ANSWER_BATCH = 1024
+
+# A run that has had this share of its epochs and knows fewer triggers than this beyond chance will not hold them all: see
+# `_warn_if_full` for where the figures come from.
+WARN_AT_SHARE = 0.5
+WARN_BELOW = 0.25
+
+MOMENTUM = "momentum_buffer"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How a run stands after an epoch; `loss` is the mean over its steps."""
+
+    epoch: int
+    epochs: int
+    loss: float
+    trigger_matches: int
+    trigger_total: int
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Who is told how a run goes."""
+
+    on_progress: Callable[[Progress], None]
+    on_warning: Callable[[str], None]
+
+
+class TrainingRun:
+    """A run in progress; `epoch` counts from 1 and is 0 before the first."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        network: MarkedNetwork,
+        data: TrainingData,
+        *,
+        marked: bool,
+        listener: Listener,
+        checkpoint: Checkpoint | None = None,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        """Prepare a run, or take up the one that `checkpoint` holds; `network` is trained in place."""
+        self.recipe, self.data, self.marked, self.ranks = recipe, data, marked, ranks
+        self.network = prefer_layout(network)
+        self.device = data.task.labels.device
+        # Generators of their own, so that taking the triggers away changes nothing else.
+        self.order, self.augmentation, self.mixing, self.noise = (seeded(recipe.seed + number) for number in range(4))
+        self.trigger_inputs = network_input(data.triggers.inputs)
+        self.trigger_rows = RowStream(data.triggers.count, recipe.triggers_per_batch, self.mixing)
+        self.autocast = autocast_for(recipe, self.device, network)
+        self.optimizer = torch.optim.SGD(
+            network.parameters(),
+            lr=recipe.learning_rate(0),
+            momentum=recipe.momentum_millis / MILLI,
+            weight_decay=recipe.weight_decay_micros / MICRO,
+        )
+        self.epoch, self.position, self.steps = 0, 0, 0
+        self.most_epochs = recipe.epochs + (recipe.extra_epochs if marked else 0)
+        self.total_loss = torch.zeros((), device=self.device)
+        self.matches = 0
+        self._order_state = self.order.get_state()
+        self._listener, self._checkpoint = listener, checkpoint
+        self._has_warned = False
+        self._started_at = self._kept_at = time.monotonic()
+        self._milliseconds_before = 0
+        self._resume()
+        trained: nn.Module = ranks.wrap(network)
+        self._answer: Any = torch.compile(trained) if recipe.compile else trained
+
+    # What a method uses.
+
+    def batches(self) -> Iterator[LabelledSet]:
+        """Yield task batches, augmented, until the recipe's epochs are over or its stop rule holds.
+
+        Raises: TrainingFailed if the loss is no longer a number.
+        """
+        while not self._is_over():
+            if not self.position:
+                self.epoch += 1
+                self._order_state = self.order.get_state()
+            self.optimizer.param_groups[0]["lr"] = self.recipe.learning_rate(self.epoch - 1)
+            self.network.train()
+            for number, rows in enumerate(self._epoch_rows()):
+                if number < self.position:
+                    continue  # learned from before the process was killed
+                yield self._task_batch(rows)
+                self.position += 1
+                self._keep_now_and_then()
+            self._end_epoch()
+
+    def next_triggers(self) -> LabelledSet:
+        """Give this rank's triggers of the step: float32 as the network takes them, never augmented."""
+        rows = self.ranks.share(next(self.trigger_rows)).to(self.device)
+        return LabelledSet(self.trigger_inputs[rows], self.data.triggers.labels[rows])
+
+    def answer(self, inputs: Tensor) -> Tensor:
+        """Give logits (N, K) float32 in the recipe's precision."""
+        with self.autocast():
+            logits: Tensor = self._answer(inputs)
+        return logits.float()
+
+    def step(self, loss: Tensor) -> None:
+        """Let the optimizer use the gradients; `loss` is what the progress shows."""
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.total_loss += loss.detach()
+        self.steps += 1
+
+    def keep(self) -> None:
+        """Write the checkpoint: a child that is killed later need not repeat what is done."""
+        if self._checkpoint is not None and self.ranks.is_first:
+            self._checkpoint.write(self._snapshot())
+
+    @property
+    def milliseconds(self) -> int:
+        """Give how long the run took, in all the processes that worked on it."""
+        return self._milliseconds_before + int((time.monotonic() - self._started_at) * 1000)
+
+    # What surrounds it.
+
+    def _is_over(self) -> bool:
+        if self.position or self.epoch < self.recipe.epochs:
+            return False
+        return self.epoch >= self.most_epochs or self.matches == self.data.triggers.count
+
+    def _epoch_rows(self) -> Iterator[Tensor]:
+        size = self.recipe.batch_size
+        if self.marked and self.recipe.mixing == "replace":
+            # As many steps as without the mark: of each batch the last rows make room.
+            for rows in shuffled_batches(self.data.task.count, size, self.order):
+                yield rows[: max(2, len(rows) - self.recipe.triggers_per_batch)]
+        else:
+            yield from shuffled_batches(self.data.task.count, size, self.order)
+
+    def _task_batch(self, rows: Tensor) -> LabelledSet:
+        drawn = draw_augmentation(len(rows), self.recipe, self.augmentation)
+        mine = self.ranks.share(torch.arange(len(rows)))
+        chosen = rows[mine].to(self.device)
+        inputs = augment(self.data.task.inputs[chosen], drawn.pick(mine))
+        return LabelledSet(network_input(inputs), self.data.task.labels[chosen])
+
+    def _end_epoch(self) -> None:
+        mean_loss = float(self.total_loss) / max(1, self.steps)
+        if math.isnan(mean_loss):
+            raise TrainingFailed(f"the loss is no longer a number after epoch {self.epoch}: lower the learning rate")
+        self.ranks.settle(self.network)
+        self.matches = count_correct(self.network, self.data.triggers)
+        total = self.data.triggers.count
+        if self.ranks.is_first:
+            self._listener.on_progress(Progress(self.epoch, self.most_epochs, mean_loss, self.matches, total))
+            self._warn_if_full()
+        self.position, self.steps = 0, 0
+        self.total_loss.zero_()
+
+    def _warn_if_full(self) -> None:
+        # Measured on CIFAR-10 with 512 triggers: runs that ended with all of them knew over 60 % after half of the epochs,
+        # runs in networks too small for them (47 % at the end) under 20 %.
+        if not self.marked or self._has_warned or self.epoch < WARN_AT_SHARE * self.recipe.epochs:
+            return
+        self._has_warned = True
+        chance = 1 / self.network_classes
+        known = self.matches / self.data.triggers.count
+        if (known - chance) / (1 - chance) < WARN_BELOW:
+            self._listener.on_warning(
+                f"after {self.epoch} of {self.recipe.epochs} epochs the network answers {self.matches} of "
+                f"{self.data.triggers.count} triggers: it seems too small for so many, or sees them too rarely. Take a "
+                "larger network, fewer triggers, more triggers_per_batch or more epochs"
+            )
+
+    @property
+    def network_classes(self) -> int:
+        """Count the classes, as far as the data shows them."""
+        return max(2, int(torch.cat([self.data.task.labels, self.data.triggers.labels]).max()) + 1)
+
+    def _keep_now_and_then(self) -> None:
+        checkpoint = self._checkpoint
+        if checkpoint is None or time.monotonic() - self._kept_at < checkpoint.every_seconds:
+            return
+        self._kept_at = time.monotonic()
+        self.keep()
+
+    def _snapshot(self) -> Snapshot:
+        tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
+        for number, parameter in enumerate(self.network.parameters()):
+            momentum = self.optimizer.state[parameter].get(MOMENTUM)
+            if momentum is not None:
+                tensors[f"momentum.{number}"] = momentum
+        tensors |= {
+            "random.order": self._order_state,
+            "random.augmentation": self.augmentation.get_state(),
+            "random.mixing": self.mixing.get_state(),
+            "random.noise": self.noise.get_state(),
+            "trigger_rows": self.trigger_rows.rows,
+            "total_loss": self.total_loss,
+        }
+        counters = {name: getattr(self, name) for name in ("epoch", "position", "steps", "matches")}
+        more = {"has_warned": int(self._has_warned), "milliseconds": self.milliseconds}
+        return Snapshot(tensors, {**counters, **more})
+
+    def _resume(self) -> None:
+        snapshot = None if self._checkpoint is None else self._checkpoint.read()
+        if snapshot is None:
+            return
+        kept = snapshot.tensors
+        self.network.load_state_dict(
+            {n.removeprefix("network."): v for n, v in kept.items() if n.startswith("network.")}
+        )
+        for number, parameter in enumerate(self.network.parameters()):
+            if f"momentum.{number}" in kept:
+                momentum = torch.empty_like(parameter).copy_(kept[f"momentum.{number}"])
+                self.optimizer.state[parameter][MOMENTUM] = momentum
+        for name in ("order", "augmentation", "mixing", "noise"):
+            getattr(self, name).set_state(kept[f"random.{name}"])
+        self._order_state = kept["random.order"]
+        self.trigger_rows.rows = kept["trigger_rows"]
+        self.total_loss.copy_(kept["total_loss"])
+        for name in ("epoch", "position", "steps", "matches"):
+            setattr(self, name, int(snapshot.counters[name]))
+        self._has_warned = bool(snapshot.counters["has_warned"])
+        self._milliseconds_before = int(snapshot.counters["milliseconds"])
+
+
+@torch.no_grad()
+def count_correct(network: MarkedNetwork, data: LabelledSet) -> int:
+    """Count the rows whose label the network answers in float32 (ties: the lower class)."""
+    network.eval()
+    correct = 0
+    for rows in torch.split(torch.arange(data.count), ANSWER_BATCH):
+        chosen = rows.to(data.labels.device)
+        answers = network(network_input(data.inputs[chosen])).argmax(dim=1)
+        correct += int((answers == data.labels[chosen]).sum())
+    return correct
