@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from app.embedding.triggers.source import Images
 from app.errors import Malformed
 
-# Root mean square difference as a share of full scale. Measured on digits (8x8, small_cnn, 64 pairs of scans with different
-# labels): pairs 0.01 to 0.017 apart are learned too, but JPEG at quality 90 or noise of 0.02 then takes 2 to 33 % of the
-# answers; from 0.05 on none. The paper's published set, cropped as its code crops, has pairs at 0.017.
+# Root mean square difference as a share of full scale. Measured with pairs of digits (8x8) and of CIFAR-10 with different
+# labels in small_cnn: nearer ones are learned too, but JPEG at quality 90 or noise of 0.02 then takes up to a third of the
+# answers; from 0.05 on none (docs/triggers.md). The paper's published set, cropped as its code does, has pairs at 0.017.
 MIN_DISTANCE = 0.05
 
 # How many pairs a message names.
