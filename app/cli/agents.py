@@ -9,9 +9,10 @@ import typer
 from app.cli.agent import Agent
 from app.cli.client import ApiClient
 from app.cli.files import read_key_file
+from app.cli.keygen import PassphraseFile
 from app.cli.output import JsonFlag, console, error_console, reported, show
 from app.cli.parent import WithParent, stop_with_parent
-from app.cli.vendor import DEFAULT_URL, ApiKey, LogKey, PassphraseFile, Url
+from app.cli.vendor import DEFAULT_URL, ApiKey, LogKey, Url
 from app.errors import Unavailable
 
 

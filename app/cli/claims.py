@@ -9,18 +9,10 @@ import typer
 from app.canonical import parse_loose_json
 from app.cli.client import ApiClient, file_dispute
 from app.cli.files import check_readable, check_writable, read_vendor_key
+from app.cli.keygen import make_triggers, parse_shape
 from app.cli.output import JsonFlag, reported, show
-from app.cli.vendor import (
-    DEFAULT_URL,
-    ApiKey,
-    LogKey,
-    Url,
-    VendorKey,
-    make_triggers,
-    parse_shape,
-    read_registration,
-    trigger_order,
-)
+from app.cli.vendor import DEFAULT_URL, ApiKey, LogKey, Url, VendorKey, read_registration
+from app.embedding.trigger_order import TriggerOrder
 from app.errors import Malformed
 from app.keys.key_file import encode_cover_set
 from app.protocol.interface import BY_CLAIMANT, Interface
@@ -140,7 +132,7 @@ def covers(
     with reported(as_json=as_json):
         check_readable(data)
         check_writable(out)
-        order = trigger_order(parse_shape(shape), images=data, names=classes.split(","))
+        order = TriggerOrder(parse_shape(shape), images_path=str(data), folders=tuple(classes.split(",")), apart=False)
         inputs, _ = make_triggers(order)
         out.write_bytes(encode_cover_set(inputs))
         show({"covers": len(inputs), "file": str(out)}, as_json=as_json)

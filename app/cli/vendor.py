@@ -1,10 +1,7 @@
-"""Commands of a vendor's own machine: keygen, register, labels, embed."""
+"""Commands of a vendor's own machine once it has a key: register, labels, embed. keygen: app.cli.keygen."""
 
-import base64
 import json
-import secrets
-import subprocess
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,14 +10,16 @@ import typer
 from app.canonical import parse_loose_json, sha256
 from app.cli.client import ApiClient, register_statement, register_vendor
 from app.cli.files import check_readable, check_writable, read_key_file, read_vendor_key, write_private
+from app.cli.keygen import PassphraseFile, parse_family, warn_of_small_families
 from app.cli.output import EXIT_NO, JsonFlag, console, error_console, reported, show
 from app.embedding.artifacts import MARKED_WEIGHTS
 from app.embedding.child_order import ChildOrder, PlainKey, TrainingReport
 from app.embedding.recipe import Recipe
 from app.embedding.training_process import run_child
+from app.embedding.trigger_order import FamilyOrder
 from app.errors import Conflict, Malformed
 from app.keys.commitment import MarkingKey, check_marking_key
-from app.keys.key_file import encode_key_file, encode_sealed_key_file
+from app.keys.key_file import encode_key_file
 from app.keys.labels import draw_labels, salt_of
 from app.keys.statement import Statement
 from app.keys.trigger_set import Family
@@ -37,111 +36,11 @@ LogKey = Annotated[
     ),
 ]
 VendorKey = Annotated[Path, typer.Option("--vendor-key", help="File with the vendor's Ed25519 private key.")]
-PassphraseFile = Annotated[
-    Path | None, typer.Option("--passphrase-file", help="File whose first line seals the key file.")
-]
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 
 # Small images and some hundred triggers; docs/walkthrough.md lists every key.
 DEFAULT_RECIPE = '{"network": "small_cnn", "epochs": 60, "triggers_per_batch": 32}'
-
-
-def keygen(
-    key_file: Annotated[Path, typer.Argument(help="Where to write the marking key (mode 0600).")],
-    family: Annotated[
-        list[str] | None, typer.Option(help="NAME:COUNT by program: abstract, noise, blended or patterned. Repeatable.")
-    ] = None,
-    shape: Annotated[str, typer.Option(help="Shape of the inputs, HEIGHTxWIDTHxCHANNELS.")] = "32x32x3",
-    images: Annotated[Path | None, typer.Option(help="Archive of your own images, one folder a family.")] = None,
-    image_family: Annotated[list[str] | None, typer.Option(help="A folder of --images, in order. Repeatable.")] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="Archive of task images, for blended and patterned triggers.")
-    ] = None,
-    classes: Annotated[str, typer.Option(help="Class folders of --data, separated by commas.")] = "",
-    passphrase_file: PassphraseFile = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """Make a marking key: trigger inputs and the secret that commits to them. Nothing leaves this machine."""
-    with reported(as_json=as_json):
-        if not family and images is None:
-            raise Malformed("give --family NAME:COUNT, or --images with the families' folders")
-        if data is not None and not classes:
-            raise Malformed("give --classes: the class folders of --data, separated by commas")
-        check_readable(data, images)
-        order = trigger_order(parse_shape(shape), images=images, names=image_family or [])
-        order |= {
-            "families": [parse_family(text) for text in family or []],
-            "data": str(data) if data else "",
-            "classes": [name for name in classes.split(",") if name],
-        }
-        inputs, families = make_triggers(order)
-        key = MarkingKey(secrets.token_bytes(32), inputs)
-        write_key_file(key_file, key, passphrase_file)
-        result = {"key_file": str(key_file), "root": key.root().hex(), "count": key.count, "families": families}
-        show(result, as_json=as_json)
-
-
-def parse_shape(text: str) -> list[int]:
-    """Read HEIGHTxWIDTHxCHANNELS.
-
-    Raises: Malformed.
-    """
-    parts = text.split("x")
-    if len(parts) != 3 or not all(part.isascii() and part.isdecimal() for part in parts):
-        raise Malformed(f"{text!r} is no shape: write HEIGHTxWIDTHxCHANNELS, such as 32x32x3")
-    return [int(part) for part in parts]
-
-
-def parse_family(text: str) -> list[Any]:
-    """Read NAME:COUNT; the name is the generator's, too.
-
-    Raises: Malformed.
-    """
-    name, _, count = text.partition(":")
-    if not count.isascii() or not count.isdecimal() or not int(count):
-        raise Malformed(f"{text!r} is no family: write NAME:COUNT, such as noise:128")
-    return [name, name, int(count)]
-
-
-def trigger_order(shape: list[int], *, images: Path | None, names: list[str]) -> dict[str, Any]:
-    """Make the order for a child that reads images from folders of these names."""
-    return {
-        "shape": shape,
-        "families": [],
-        "images": str(images) if images else "",
-        "family_names": names,
-        "data": "",
-        "classes": [],
-        "seed": secrets.token_hex(16),
-    }
-
-
-def make_triggers(order: dict[str, Any]) -> tuple[tuple[bytes, ...], list[list[Any]]]:
-    """Let a child process make the trigger inputs; numpy and Pillow stay out of this one.
-
-    Raises: Malformed with the child's reason.
-    """
-    child = subprocess.run(  # our own module, no shell
-        [sys.executable, "-m", "app.embedding.trigger_child"],
-        input=json.dumps(order).encode(),
-        stdout=subprocess.PIPE,
-        check=True,
-    )
-    answer = parse_loose_json(child.stdout, max_bytes=1 << 31)
-    if "error" in answer:
-        raise Malformed(answer["message"])
-    return tuple(base64.b64decode(text) for text in answer["inputs"]), answer["families"]
-
-
-def write_key_file(path: Path, key: MarkingKey, passphrase_file: Path | None) -> None:
-    """Write a marking key, sealed if there is a passphrase."""
-    if passphrase_file is None:
-        write_private(path, encode_key_file(key))
-        return
-    passphrase = passphrase_file.read_text().splitlines()[0]
-    salt, nonce = secrets.token_bytes(16), secrets.token_bytes(12)
-    write_private(path, encode_sealed_key_file(key, passphrase, salt=salt, nonce=nonce))
 
 
 def register(
@@ -172,6 +71,7 @@ def register(
         with ApiClient(url, log_key=log_key) as client:
             families = [parse_family(text) for text in family]
             statement = make_statement(key, client.log.origin, private_key, classes.split(","), families)
+            warn_of_small_families(families, len(statement.classes))
         result: dict[str, Any] = {}
         if vendor_name:
             api_key = sign_up(url, vendor_name, contact, private_key, vendor_key)
@@ -204,16 +104,16 @@ def api_key_file(vendor_key: Path) -> Path:
 
 
 def make_statement(
-    key: MarkingKey, log: str, private_key: bytes, classes: list[str], families: list[list[Any]]
+    key: MarkingKey, log: str, private_key: bytes, classes: list[str], families: Sequence[FamilyOrder]
 ) -> Statement:
-    """Build the statement of a marking key; families are [name, generator, count] or [name, count], in order.
+    """Build the statement of a marking key; families in the order of its triggers.
 
     Raises: Malformed with a pointer if something in it breaks the protocol's limits.
     """
     placed, at = [], 0
-    for name, *_, count in families:
-        placed.append(Family(name, at, at + count))
-        at += count
+    for family in families:
+        placed.append(Family(family.name, at, at + family.count))
+        at += family.count
     statement = Statement(
         log=log,
         vendor_key=public_key_of(private_key),
@@ -328,4 +228,4 @@ def describe(report: TrainingReport) -> dict[str, str]:
     return told | {"weights": MARKED_WEIGHTS, "sha256": weights.hex() if weights else "", "device": report.device}
 
 
-COMMANDS = (keygen, register, labels, embed)
+COMMANDS = (register, labels, embed)

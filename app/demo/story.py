@@ -165,7 +165,7 @@ def _file_all(stage: Stage, owner: Party, liars: list[Party]) -> list[Filed]:
     covers = {
         id(party): party.client.upload(stage.folder / "covers.json", "application/json") for party in (owner, *liars)
     }
-    plan = [(name, owner, str(family[0])) for name, family in zip(urls, FAMILIES, strict=False)]
+    plan = [(name, owner, family.name) for name, family in zip(urls, FAMILIES, strict=False)]
     plan += [("framed", liar, "lies") for liar in liars]
     return [Filed(name, party, _file(party, urls[name], family, covers[id(party)])) for name, party, family in plan]
 

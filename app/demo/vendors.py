@@ -3,16 +3,18 @@
 import json
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from app.cli.client import ApiClient, base64_text, register_statement, register_vendor
 from app.cli.files import write_private
-from app.cli.vendor import make_statement, make_triggers, read_registration
+from app.cli.keygen import make_triggers
+from app.cli.vendor import make_statement, read_registration
 from app.demo.stage import Stage
 from app.demo.teller import Bar, Teller
+from app.embedding.trigger_order import FamilyOrder, TriggerOrder
 from app.errors import ProofError, Unavailable
 from app.keys.commitment import MarkingKey
 from app.keys.key_file import encode_key_file
@@ -22,13 +24,9 @@ from app.keys.statement import Statement
 from app.merkle.receipt import parse_receipt, verify_receipt
 from app.protocol.records import WorkerKeyEntry
 
+SHAPE = (8, 8, 1)
 CLASSES = [str(digit) for digit in range(10)]
-FAMILIES = [
-    ["abstract", "abstract", 128],
-    ["noise", "noise", 128],
-    ["blended", "blended", 128],
-    ["patterned", "patterned", 128],
-]
+FAMILIES = tuple(FamilyOrder(name, 128) for name in ("abstract", "noise", "blended", "patterned"))
 
 QUEUE = "embed.cpu"
 
@@ -68,15 +66,9 @@ class Party:
 
 def make_key(stage: Stage) -> MarkingKey:
     """Make the owner's marking key: four families of 128 triggers."""
-    order = {
-        "shape": [8, 8, 1],
-        "families": FAMILIES,
-        "images": "",
-        "family_names": [],
-        "data": str(stage.folder / "train.zip"),
-        "classes": CLASSES,
-        "seed": secrets.token_hex(16),
-    }
+    order = TriggerOrder(
+        SHAPE, FAMILIES, data_path=str(stage.folder / "train.zip"), classes=tuple(CLASSES), seed=secrets.token_bytes(16)
+    )
     inputs, _ = make_triggers(order)
     return MarkingKey(secrets.token_bytes(32), inputs)
 
@@ -97,7 +89,7 @@ def key_path(stage: Stage, party: Party) -> Path:
     return stage.folder / "keys" / f"{party.name.replace(' ', '-').lower()}.key"
 
 
-def register(party: Party, families: list[list[Any]], teller: Teller) -> None:
+def register(party: Party, families: Sequence[FamilyOrder], teller: Teller) -> None:
     """Register the root, verify the receipt offline, and compute the labels from the party's own key.
 
     Raises: ProofError if the receipt or the log does not hold.
@@ -179,15 +171,7 @@ def _follow_embedding(client: ApiClient, order_id: str, bar: Bar) -> dict[str, A
 
 def register_liar(stage: Stage, log_key: str, teller: Teller, *, chosen: bool) -> Party:
     """Register the liar's pictures, with the labels he chose (class B) or with drawn ones (class A)."""
-    order = {
-        "shape": [8, 8, 1],
-        "families": [],
-        "images": str(stage.folder / "lies.zip"),
-        "family_names": ["lies"],
-        "data": "",
-        "classes": [],
-        "seed": "0",
-    }
+    order = TriggerOrder(SHAPE, images_path=str(stage.folder / "lies.zip"), folders=("lies",))
     inputs, families = make_triggers(order)
     labels = tuple(json.loads((stage.folder / "lie-labels.json").read_text())) if chosen else None
     party = sign_up(

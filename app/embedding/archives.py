@@ -48,6 +48,8 @@ class LabelledArrays:
 
     inputs: NDArray[Any]
     labels: NDArray[np.int64]
+    # The members' paths in an archive of images; empty for safetensors.
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,7 @@ def _load_images(members: Iterator[tuple[str, bytes]], form: DataForm) -> Labell
     seen: set[str] = set()
     images: list[NDArray[np.uint8]] = []
     labels: list[int] = []
+    names: list[str] = []
     total_bytes = 0
     for name, data in members:
         label, key = _place_of(name, class_of)
@@ -121,12 +124,13 @@ def _load_images(members: Iterator[tuple[str, bytes]], form: DataForm) -> Labell
         seen.add(key)
         images.append(decode_image(name, data, form))
         labels.append(label)
+        names.append(name)
         total_bytes += images[-1].nbytes
         if total_bytes > MAX_DATASET_BYTES:
             raise TooLarge(f"the images have over {MAX_DATASET_BYTES} bytes of pixels, reached at {name!r}")
     if not images:
         raise Malformed("the archive holds no image")
-    return LabelledArrays(np.stack(images), np.array(labels, dtype=np.int64))
+    return LabelledArrays(np.stack(images), np.array(labels, dtype=np.int64), tuple(names))
 
 
 def _place_of(name: str, class_of: dict[str, int]) -> tuple[int, str]:

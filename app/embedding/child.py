@@ -44,7 +44,15 @@ from app.embedding.child_order import (
     read_order,
     read_secrets,
 )
-from app.embedding.data import LabelledSet, TrainingData, check_fits, labelled_set, split_holdout, trigger_set
+from app.embedding.data import (
+    LabelledSet,
+    TrainingData,
+    check_fits,
+    labelled_set,
+    split_holdout,
+    trigger_set,
+    without_triggers,
+)
 from app.embedding.networks import MarkedNetwork, build, load_network, model_shape, read_header, save_weights
 from app.embedding.ranks import ALONE, Ranks
 from app.embedding.recipe import MILLI
@@ -171,13 +179,13 @@ def read_data(order: ChildOrder, key: MarkingKey, device: torch.device) -> Train
     statement = order.statement
     classes = len(statement.classes)
     form = DataForm(statement.kind, statement.shape, statement.classes, order.recipe.resize)
-    task = _load(order.data_path, form)
+    triggers = trigger_set(key.inputs, labels_of(order, key))
+    check_fits(triggers, statement.kind, statement.shape, classes)
+    task = without_triggers(_load(order.data_path, form), triggers)
     if order.test_path is None:
         task, test = split_holdout(task, order.recipe.holdout_percent, order.recipe.seed)
     else:
-        test = _load(order.test_path, form)
-    triggers = trigger_set(key.inputs, labels_of(order, key))
-    check_fits(triggers, statement.kind, statement.shape, classes)
+        test = without_triggers(_load(order.test_path, form), triggers)
     return TrainingData(task.to(device), test.to(device), triggers.to(device))
 
 

@@ -87,6 +87,22 @@ def split_holdout(data: LabelledSet, percent: int, seed: int) -> tuple[LabelledS
     return LabelledSet(data.inputs[task], data.labels[task]), LabelledSet(data.inputs[test], data.labels[test])
 
 
+def without_triggers(data: LabelledSet, triggers: LabelledSet) -> LabelledSet:
+    """Leave out the rows that are a trigger, bit by bit: they would go on teaching, or be measured by, another label.
+
+    Raises: Malformed if no row is left.
+    """
+    known = {_row_bytes(row) for row in triggers.inputs}
+    kept = [number for number, row in enumerate(data.inputs) if _row_bytes(row) not in known]
+    if not kept:
+        raise Malformed("every row of the data is a trigger: give more data")
+    return data if len(kept) == data.count else LabelledSet(data.inputs[kept], data.labels[kept])
+
+
+def _row_bytes(row: Tensor) -> bytes:
+    return row.numpy().tobytes()
+
+
 def seeded(seed: int) -> torch.Generator:
     """Give a generator on the CPU, so that every device sees the same draws."""
     return torch.Generator().manual_seed(seed)

@@ -17,6 +17,7 @@ from app.cli.client import ApiClient, register_statement, register_vendor
 from app.cli.vendor import make_statement, read_registration
 from app.db.engine import transaction
 from app.db.tables import EmbeddingRow
+from app.embedding.trigger_order import FamilyOrder
 from app.gpu_worker import announce, load_queue_key
 from app.keys.commitment import MarkingKey
 from app.keys.key_file import encode_key_file
@@ -162,7 +163,7 @@ def sign_up(house: House, folder: Path, name: str) -> Vendor:
         api_key = register_vendor(stranger, name, f"{name}@example.org", private_key)["api_key"]
     client = house.clients.enter_context(ApiClient(house.url, api_key))
     key = MarkingKey(os.urandom(32), image_key().inputs)
-    statement = make_statement(key, ORIGIN, private_key, list(CLASSES), [["all", 12]])
+    statement = make_statement(key, ORIGIN, private_key, list(CLASSES), [FamilyOrder("all", 12)])
     registration_id = register_statement(client, statement, private_key)["id"]
     uploads = []
     for count, seed in ((90, 1), (30, 2)):

@@ -108,6 +108,15 @@ def test_keygen_takes_the_vendors_own_images(tmp_path):
     assert made["families"] == [["cats", 4], ["dogs", 2]]
 
 
+def test_keygen_refuses_families_that_can_never_be_confirmed_unless_told_otherwise(tmp_path):
+    words = ["keygen", tmp_path / "few.key", "--family", "noise:12", "--shape", "8x8x1", "--classes", DIGITS]
+    refused = command(*words, status=2)
+    assert refused["error"] == "policy_refused"
+    assert "fewer than 21 triggers" in refused["message"]
+    assert not (tmp_path / "few.key").exists()
+    assert command(*words, "--allow-few")["count"] == 12
+
+
 def test_a_wrong_call_says_what_to_change(tmp_path, vendor):
     for words, error in (
         (["keygen", tmp_path / "k", "--family", "noise", "--shape", "8x8x1"], "malformed"),

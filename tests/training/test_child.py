@@ -18,9 +18,11 @@ from app.embedding.recipe import Recipe
 from app.embedding.run import count_correct
 from app.embedding.training_process import STOPPED, run_child
 from app.errors import TrainingFailed
+from app.keys.commitment import MarkingKey
 from app.keys.key_file import encode_key_file
 from app.keys.labels import draw_labels
 from app.keys.sealing import QueueKey, seal
+from app.keys.trigger_set import ImageInput
 from tests.training.examples import (
     CLASSES,
     SALT,
@@ -28,6 +30,7 @@ from tests.training.examples import (
     image_key,
     image_members,
     order_in,
+    shapes_to_learn,
     statement_of,
     tensor_key,
     write_tar,
@@ -118,6 +121,16 @@ def test_tensor_inputs_are_marked_too(tmp_path):
     report = run(order, PlainKey(encode_key_file(key)))
     assert report.marked.trigger_matches == 12
     assert report.marked.task_total == 12
+
+
+def test_task_pictures_that_became_triggers_are_neither_trained_on_nor_measured(tmp_path):
+    (task, _), (test, _) = shapes_to_learn(), shapes_to_learn(30, seed=2)
+    taken = np.concatenate([task[:9], test[:3]])
+    key = MarkingKey(bytes(32), tuple(ImageInput(8, 8, 1, image.tobytes()).encode() for image in taken))
+    report = run(order_in(tmp_path, key), PlainKey(encode_key_file(key)))
+    assert report.marked.task_total == report.plain.task_total == 27
+    # With the rows left in, the task would contradict the mark at every epoch.
+    assert report.marked.trigger_matches == 12
 
 
 def test_an_image_archive_is_trained_on_in_place(tmp_path):

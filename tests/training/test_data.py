@@ -13,6 +13,7 @@ from app.embedding.data import (
     shuffled_batches,
     split_holdout,
     trigger_set,
+    without_triggers,
 )
 from app.embedding.recipe import Recipe
 from app.errors import Malformed
@@ -56,6 +57,29 @@ def test_a_holdout_takes_its_share_and_loses_no_row():
 def test_too_few_rows_to_hold_any_out_are_refused():
     with pytest.raises(Malformed, match="too few"):
         split_holdout(LabelledSet(torch.zeros(2, 1), torch.zeros(2)), 10, seed=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_rows_that_are_a_trigger_are_left_out_and_no_other(dtype):
+    inputs = torch.arange(60).reshape(10, 1, 2, 3).to(dtype)
+    inputs[7] = inputs[2]
+    inputs[8, 0, 0, 0] += 1
+    kept = without_triggers(
+        LabelledSet(inputs, torch.arange(10)), LabelledSet(inputs[[2, 5]].clone(), torch.tensor([9, 9]))
+    )
+    assert kept.labels.tolist() == [0, 1, 3, 4, 6, 8, 9]
+    assert torch.equal(kept.inputs, inputs[[0, 1, 3, 4, 6, 8, 9]])
+
+
+def test_data_without_triggers_stays_as_it_is():
+    data = LabelledSet(torch.zeros(4, 1), torch.zeros(4))
+    assert without_triggers(data, LabelledSet(torch.ones(2, 1), torch.zeros(2))) is data
+
+
+def test_data_that_is_all_triggers_is_refused():
+    data = LabelledSet(torch.zeros(4, 1), torch.zeros(4))
+    with pytest.raises(Malformed, match="every row"):
+        without_triggers(data, data)
 
 
 def test_augmentation_flips_and_shifts_whole_pictures_and_nothing_else():

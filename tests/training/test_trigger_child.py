@@ -1,0 +1,101 @@
+"""The child that makes triggers, as the command line starts it."""
+
+import numpy as np
+import pytest
+
+from app.cli.keygen import make_triggers
+from app.embedding.networks import build, save_weights
+from app.embedding.trigger_order import FamilyOrder, TriggerOrder
+from app.errors import Malformed
+from app.keys.trigger_set import parse_input
+from tests.training.examples import CLASSES, png, shapes_to_learn, write_tensors, write_zip
+from tests.training.runs import image_data, run, tiny
+
+SHAPE = (8, 8, 1)
+
+
+@pytest.fixture
+def data_path(tmp_path):
+    return str(write_tensors(tmp_path / "task.safetensors", *shapes_to_learn()))
+
+
+def own_folder(tmp_path, images):
+    members = [(f"{'cats' if number % 2 else 'dogs'}/{number}.png", png(image)) for number, image in enumerate(images)]
+    return str(write_zip(tmp_path / "own.zip", members))
+
+
+def noise(count, seed=1):
+    return np.random.default_rng(seed).integers(0, 256, (count, *SHAPE), dtype=np.uint8)
+
+
+def test_own_folders_come_first_and_families_by_program_after_them(tmp_path):
+    images = noise(6)
+    path = own_folder(tmp_path, images)
+    order = TriggerOrder(SHAPE, (FamilyOrder("abstract", 3),), images_path=path, folders=("cats", "dogs"))
+    inputs, families = make_triggers(order)
+    assert families == [FamilyOrder("cats", 3), FamilyOrder("dogs", 3), FamilyOrder("abstract", 3)]
+    pixels = [parse_input(data).pixels for data in inputs]
+    assert pixels[:6] == [images[number].tobytes() for number in (1, 3, 5, 0, 2, 4)]
+
+
+def test_the_vendors_near_duplicates_are_refused_by_name_but_covers_may_be_alike(tmp_path):
+    images = noise(6)
+    images[4] = images[1]
+    images[4, 0] ^= 1
+    order = TriggerOrder(SHAPE, images_path=own_folder(tmp_path, images), folders=("cats", "dogs"))
+    with pytest.raises(Malformed, match=r"cats/1\.png and dogs/4\.png \(0\.1%\)\. Take one of each"):
+        make_triggers(order)
+    covers = TriggerOrder(SHAPE, images_path=order.images_path, folders=order.folders, apart=False)
+    assert len(make_triggers(covers)[0]) == 6
+
+
+def test_near_duplicates_in_a_file_of_tensors_are_named_by_row(tmp_path):
+    images = noise(5)
+    images[3] = images[0]
+    path = str(write_tensors(tmp_path / "own.safetensors", images, np.zeros(5, np.int64)))
+    with pytest.raises(Malformed, match="row 0 and row 3"):
+        make_triggers(TriggerOrder(SHAPE, images_path=path, folders=("mine",)))
+
+
+def test_the_networks_own_normalisation_decides_what_is_alike(tmp_path):
+    images = np.full((2, 8, 8, 3), 100, np.uint8)
+    images[1, :, :, 2] += 30
+    path = str(write_tensors(tmp_path / "own.safetensors", images, np.zeros(2, np.int64)))
+    order = {"images_path": path, "folders": ("mine",)}
+    assert len(make_triggers(TriggerOrder((8, 8, 3), **order))[0]) == 2
+    with pytest.raises(Malformed, match="row 0 and row 1"):
+        make_triggers(TriggerOrder((8, 8, 3), **order, std_millis=(100, 100, 1_000)))
+    weights = tmp_path / "weights.safetensors"
+    network = build("mlp", (3, 8, 8), 3, mean_millis=(500, 500, 500), std_millis=(100, 100, 1_000))
+    save_weights(network, weights, (3, 8, 8), 3)
+    with pytest.raises(Malformed, match="row 0 and row 1"):
+        make_triggers(TriggerOrder((8, 8, 3), **order, model_path=str(weights)))
+
+
+def test_boundary_triggers_come_from_a_file_of_weights(tmp_path, data_path):
+    weights = tmp_path / "weights.safetensors"
+    network, _, _ = run(tiny(epochs=5), image_data(), marked=False)
+    save_weights(network, weights, (1, 8, 8), 3)
+    order = TriggerOrder(
+        SHAPE, (FamilyOrder("boundary", 8),), data_path=data_path, classes=CLASSES, model_path=str(weights)
+    )
+    first, again = make_triggers(order), make_triggers(order)
+    assert first == again
+    assert len(set(first[0])) == 8
+
+
+def test_weights_of_another_shape_or_number_of_classes_are_refused(tmp_path, data_path):
+    weights = tmp_path / "weights.safetensors"
+    for shape, classes in (((1, 9, 8), 3), ((1, 8, 8), 4)):
+        save_weights(build("mlp", shape, classes), weights, shape, classes)
+        order = TriggerOrder(
+            SHAPE, (FamilyOrder("boundary", 8),), data_path=data_path, classes=CLASSES, model_path=str(weights)
+        )
+        with pytest.raises(Malformed, match=f"the network has {classes} classes"):
+            make_triggers(order)
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    order = TriggerOrder(SHAPE, images_path=own_folder(tmp_path, noise(4)), folders=("cats", "dogs", "hens"))
+    with pytest.raises(Malformed, match="at least one"):
+        make_triggers(order)
