@@ -110,7 +110,7 @@ def landlock_rules(sandbox: Sandbox) -> list[tuple[int, Path]]:
     own = Path("/proc") if sandbox.several_processes else Path(f"/proc/{os.getpid()}")
     writable = (*sandbox.writable, *([Path("/dev/shm")] if sandbox.uses_shared_memory else []))  # noqa: S108
     return [
-        *((landlock.READ, path) for path in sandbox.readable if path != Path("/proc")),
+        *((landlock.READ, path) for path in sandbox.readable),
         *((landlock.READ_FILE | landlock.READ_DIR, path) for path in sandbox.kernel_files),
         *((landlock.LIST, path) for path in sandbox.listed),
         (landlock.READ_FILE | landlock.READ_DIR | landlock.WRITE_FILE, own),

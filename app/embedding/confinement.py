@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 
 import app
-from app.embedding.limits import Limits, processes_of
+from app.embedding.limits import GIB, Limits, processes_of
 from app.errors import PolicyRefused
 
 OWN_ID, NETWORK, LANDLOCK, SECCOMP = "own_id", "network", "landlock", "seccomp"
@@ -39,7 +39,7 @@ ROOT = PACKAGE.parent
 
 # Programs and libraries, and what they read to find each other. /nix/store: where NixOS has them.
 SYSTEM_PLACES = (
-    *("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/nix/store", "/proc", "/sys"),
+    *("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/nix/store", "/sys"),
     *("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives", "/etc/localtime"),
     *("/etc/nsswitch.conf", "/etc/passwd", "/etc/group", "/etc/hosts"),
 )
@@ -174,7 +174,7 @@ class Confinement:
             means=self.means or frozenset(),
             shared_memory_bytes=limits.memory_bytes // 4,
             # The watch speaks first, and says what was too much; this is for what happens between two of its looks.
-            data_bytes=limits.memory_bytes * 5 // 4 + 1024**3,
+            data_bytes=limits.memory_bytes * 2 + 4 * GIB,
             processor_seconds=limits.seconds * (os.cpu_count() or 1) + 60,
             file_bytes=limits.file_bytes,
             processes=MAX_PROCESSES + (0 if has_own_id else _threads_of(os.geteuid())),

@@ -35,6 +35,7 @@ from app.db.engine import transaction
 from app.db.tables import ArtifactRow, EmbeddingRow, RegistrationRow
 from app.embedding.artifacts import MARKED_WEIGHTS, remove_tree
 from app.embedding.child_order import ChildOrder, SealedKey, TrainingReport
+from app.embedding.limits import Limits
 from app.embedding.orders import UNFINISHED, EmbeddingOrder, end_embedding
 from app.embedding.progress import ProgressCurve
 from app.embedding.training_process import STOPPED, run_child
@@ -92,6 +93,7 @@ class EmbeddingWorker:
     max_artifact_bytes: int
     clock: Callable[[], datetime]
     child_environment: Mapping[str, str] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
 
     def embed(self, attempt: Attempt, args: dict[str, Any]) -> None:
         """Train one order; see the module's list of steps.
@@ -128,7 +130,9 @@ class EmbeddingWorker:
         def should_stop() -> bool:
             return is_lost or attempt.is_stopping()
 
-        report = run_child(order, secrets, on_event, should_stop, environment=self.child_environment)
+        report = run_child(
+            order, secrets, on_event, should_stop, environment=self.child_environment, limits=self.limits
+        )
         return Trained(report, curve)
 
     def _fetch(self, attempt: Attempt, assignment: Assignment, folder: Path) -> ChildOrder:

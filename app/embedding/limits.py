@@ -4,7 +4,6 @@ Invariants: memory is counted over the child's whole process group; whoever is o
 it is; no limit needs a right that an ordinary user lacks.
 """
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -62,11 +61,11 @@ class RunningProcess:
 
 def running_processes() -> Iterator[RunningProcess]:
     """Give every process that can be seen and has not ended."""
-    for entry in os.scandir("/proc"):
+    for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             with suppress(OSError):
                 # The name stands in brackets and may hold anything; what follows the last one is state and numbers.
-                fields = Path(entry.path, "stat").read_text(errors="replace").rpartition(")")[2].split()
+                fields = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()
                 if fields[0] not in "ZX":
                     yield RunningProcess(int(entry.name), int(fields[2]), int(fields[17]))
 

@@ -3,8 +3,8 @@
 The second is how a process with a user id of its own reads files that lie in folders which only their owner may enter:
 they are mounted where they are expected, in a new tree; nothing else exists there.
 
-Invariants: what is mounted is read-only but for the folders named writable, the devices and a bounded /dev/shm; the old tree
-is gone from sight when this returns.
+Invariants: what is mounted is read-only but for the folders named writable, /proc, the devices and a bounded /dev/shm; the
+old tree is gone from sight when this returns.
 Source: unshare(2), pivot_root(2), mount_setattr(2), netdevice(7).
 """
 
@@ -30,6 +30,8 @@ SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
 
 # Any folder that every machine has will do to build on: what it holds is covered, in this process's sight alone.
 BUILDING_PLACES = ("/tmp", "/mnt", "/run", "/var")  # noqa: S108  # nothing is written into them
+
+PROC = Path("/proc")
 
 # Folders, links and mount points alone are written into the new tree's own file system.
 TREE_BYTES = 4 * 1024 * 1024
@@ -66,7 +68,8 @@ def enter_private_tree(
     copies: list[Path] = []
     disk = os.open(writable[0], os.O_PATH)
     read_only = [(path, _open_for_all(path, writable[0], copies)) for path in _with_targets(readable)]
-    as_they_are = [(path, os.open(path, os.O_PATH)) for path in (*devices, *writable) if path.exists()]
+    # /proc too: CUDA names its threads by writing there, and the kernel lets each process write about itself alone.
+    as_they_are = [(path, os.open(path, os.O_PATH)) for path in (PROC, *devices, *writable) if path.exists()]
     root = Path(next(place for place in BUILDING_PLACES if Path(place).is_dir()))
     _mount_memory(root, TREE_BYTES)
     shared_memory = root / "dev/shm"

@@ -74,9 +74,9 @@ def end_all_of(user_id: int) -> None:
 def take_back(folder: Path, user_id: int, owner: int, group: int) -> None:
     """Give a folder, and the files that an id made in it, to their owner again; what lies deeper is not delivered."""
     os.chown(folder, owner, group)
-    for entry in os.scandir(folder):
-        if entry.stat(follow_symlinks=False).st_uid == user_id:
-            os.chown(entry.path, owner, group, follow_symlinks=False)
+    for entry in folder.iterdir():
+        if entry.lstat().st_uid == user_id:
+            os.chown(entry, owner, group, follow_symlinks=False)
 
 
 def _is_known(user_id: int) -> bool:
