@@ -12,7 +12,7 @@ NOBODY = 65_534
 CODE = "import os, sys, pytest; os.chdir(sys.argv[1]); sys.exit(pytest.main(sys.argv[2:]))"
 
 
-def run_as_ordinary_user(folder: Path, *tests: Path) -> "subprocess.CompletedProcess[str]":
+def run_as_ordinary_user(folder: Path, *tests: Path | str) -> "subprocess.CompletedProcess[str]":
     """Run pytest under another user id, in a file system of its own, because Python may lie where only root may look.
 
     Nothing else of the confinement is applied, so that these tests can apply it.

@@ -83,6 +83,7 @@ def confine(sandbox: Sandbox) -> None:
         seccomp.install(
             seccomp.build_filter(
                 families=seccomp.LOOPBACK_FAMILIES if sandbox.several_processes else (),
+                shares_user_id=OWN_ID not in sandbox.means,
                 signals_only_to=None if keeps_signals or sandbox.several_processes else os.getpid(),
             )
         )

@@ -209,15 +209,15 @@ def is_program(path: Path) -> bool:
 
 @cache
 def _find(user_id: int, several_processes: bool) -> Confinement:  # noqa: FBT001  # the cache's key
-    with tempfile.TemporaryDirectory() as folder:
-        sandbox = _sandbox_for((), Path(folder), user_id, several_processes=several_processes)
-        command = [sys.executable, "-m", "app.embedding.confined", "--probe", sandbox.to_json()]
-        try:
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            sandbox = _sandbox_for((), Path(folder), user_id, several_processes=several_processes)
+            command = [sys.executable, "-m", "app.embedding.confined", "--probe", sandbox.to_json()]
             answer = subprocess.run(
                 command, cwd=ROOT, env={"PATH": os.defpath}, capture_output=True, check=True, timeout=PROBE_SECONDS
             )
-        except (OSError, subprocess.SubprocessError) as error:
-            return Confinement(None, dict.fromkeys(MEANS, f"it could not be tried: {error}"), several_processes)
+    except (OSError, subprocess.SubprocessError) as error:
+        return Confinement(None, dict.fromkeys(MEANS, f"it could not be tried: {error}"), several_processes)
     found = json.loads(answer.stdout)
     means = found["works"]
     return Confinement(None if means is None else frozenset(means), found["refused"], several_processes)

@@ -26,6 +26,14 @@ REFUSED = (
     *("swapon", "syslog", "umount2", "unshare", "userfaultfd", "vhangup"),
 )
 
+# What Landlock does not look at, and a user id shared with others does not stop either: modes, owners and attributes of
+# any file of that user, and cutting one short (which only newer versions of Landlock refuse).
+ON_FILES_OF_THE_SAME_USER = (
+    *("chmod", "fchmod", "fchmodat", "fchmodat2", "chown", "fchown", "lchown", "fchownat", "truncate"),
+    *("setxattr", "lsetxattr", "fsetxattr", "setxattrat"),
+    *("removexattr", "lremovexattr", "fremovexattr", "removexattrat"),
+)
+
 # Their first argument is a process; 0 is the caller itself.
 ON_ITSELF_ONLY = ("prlimit64", "move_pages", "migrate_pages")
 
@@ -53,7 +61,9 @@ SPEC_ALLOW = 1 << 2
 Instruction = tuple[int, int, int, int]
 
 
-def build_filter(*, families: Iterable[int] = (), signals_only_to: int | None = None) -> list[Instruction]:
+def build_filter(
+    *, families: Iterable[int] = (), shares_user_id: bool = True, signals_only_to: int | None = None
+) -> list[Instruction]:
     """Write the filter for this machine: sockets of these families; signals only to this process if one is named.
 
     Raises: OSError if the machine's calls are not known.
@@ -69,7 +79,9 @@ def build_filter(*, families: Iterable[int] = (), signals_only_to: int | None = 
     ]
     if here == "x86_64":
         program += [(IF_AT_LEAST, 0, 1, X32_TABLE), _fail(errno.EPERM)]
-    refused = (*REFUSED, *(OTHER_SIGNALS if signals_only_to is not None else ()))
+    refused = [*REFUSED]
+    refused += ON_FILES_OF_THE_SAME_USER if shares_user_id else ()
+    refused += OTHER_SIGNALS if signals_only_to is not None else ()
     for name in refused:
         program += _on(name, [_fail(errno.EPERM)])
     # The C library asks for clone3 first, whose flags lie in memory where no filter sees them, and then takes clone.

@@ -53,15 +53,17 @@ def run_child(
     *,
     environment: Mapping[str, str] | None = None,
     limits: Limits | None = None,
+    several_processes: bool = False,
 ) -> TrainingReport:
     """Train an order in a child process and give its report; the artifacts lie in the order's output folder.
 
-    `environment` is added to the child's otherwise bare one (CUDA may need LD_LIBRARY_PATH).
+    `environment` is added to the child's otherwise bare one (CUDA may need LD_LIBRARY_PATH); `several_processes` is for
+    a child that starts ranks of its own, which talk to each other over the loopback.
     Raises: TrainingFailed with the child's reason; its `state` is the code of the child's error, or `stopped`.
     PolicyRefused if the weights are a program and this machine has nothing to confine it.
     """
     limits = limits or Limits()
-    confinement = find_confinement(limits)
+    confinement = find_confinement(limits, several_processes=several_processes)
     if order.weights_path is not None and is_program(Path(order.weights_path)):
         confinement.require_for_programs()
     with (

@@ -55,6 +55,8 @@ def attempts(to: dict[str, Any]) -> dict[str, Callable[[], object]]:
         "read another vendor's file": lambda: read(to["other"] + "/secret"),
         "list another vendor's folder": lambda: list(Path(to["other"]).iterdir()),
         "link to another vendor's file": lambda: os.link(to["other"] + "/secret", to["output"] + "/link"),
+        "open another vendor's file to everybody": lambda: Path(to["other"], "secret").chmod(0o777),
+        "cut another vendor's file short": lambda: os.truncate(to["other"] + "/secret", 0),
         "read the passwords": lambda: read("/etc/shadow"),
         "read the parent's environment": lambda: read(f"/proc/{to['parent']}/environ"),
         "read the parent's memory": lambda: read(f"/proc/{to['parent']}/mem"),

@@ -126,6 +126,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
         code = Path(hostile.__file__).read_text()
         sandbox = replace(sandbox, file_bytes=1024**2)
         result = json.loads(outcome_of(sandbox, code, json.dumps(targets)))
+    assert (other / "secret").read_text() == "another vendor's"
     assert sorted(path.name for path in other.iterdir()) == ["secret", "socket"]
     assert {path.stat().st_uid for path in output.iterdir()} == {os.geteuid()}
     return result
@@ -300,7 +301,7 @@ def test_an_ordinary_user_is_confined_as_well(tmp_path):
 
 
 def test_an_order_of_means_that_cannot_be_had_starts_nothing(tmp_path):
-    sandbox = find_confinement().sandbox((), tmp_path, LIMITS, 2**32 - 2)
+    sandbox = find_confinement().sandbox((), tmp_path / "absent", LIMITS, LIMITS.user_ids[0])
     impossible = sandbox.with_means({OWN_ID})
     wrapper = [sys.executable, "-m", "app.embedding.confined", impossible.to_json(), "--"]
     ran = subprocess.run([*wrapper, "/bin/echo", "started"], cwd=ROOT, capture_output=True, text=True)
