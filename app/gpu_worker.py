@@ -19,6 +19,7 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from app.db.engine import make_engine, transaction
+from app.embedding.confinement import find_confinement
 from app.embedding.job import EmbeddingWorker
 from app.errors import DatabaseAway, PolicyRefused
 from app.jobs.loop import Lane, RetryPolicy, Timing, make_app, run_worker
@@ -58,7 +59,9 @@ def run(settings: Settings, queues: Sequence[str] = ()) -> None:
             work_dir=settings.work_folder.absolute(),
             max_artifact_bytes=settings.max_artifact_bytes,
             clock=clock,
+            limits=settings.training_limits,
         )
+        logger.info("trainings are %s", find_confinement(settings.training_limits).describe())
         announce(worker.engine, worker.identity, keys)
         stalled_seconds = settings.stalled_seconds
         app = make_app(urls.service, {EMBED_TASK: worker.embed}, policy=POLICY, stalled_seconds=stalled_seconds)

@@ -179,7 +179,10 @@ def embed(
     as_json: JsonFlag = False,
 ) -> None:
     """Train the mark into a network on this machine, by the same code as the service's workers."""
+    from app.settings import load_settings
+
     with reported(as_json=as_json):
+        limits = load_settings().training_limits
         key = read_key_file(key_file, passphrase_file)
         with ApiClient(url, api_key, log_key) as client:
             statement, _, salt = read_registration(client, registration)
@@ -206,7 +209,7 @@ def embed(
                 elif event.get("event") == "warning":
                     error_console.print(f"warning: {event['message']}")
 
-            report = run_child(order, PlainKey(encode_key_file(key)), on_event, lambda: False)
+            report = run_child(order, PlainKey(encode_key_file(key)), on_event, lambda: False, limits=limits)
         show(report.to_json() if as_json else describe(report), as_json=as_json)
     if report.marked.trigger_matches * 10 < report.marked.trigger_total * 9:
         # No dispute should be filed with such a network: each spends a family.

@@ -18,7 +18,6 @@ Trust: whoever runs this process sees the marking key; the parent, the API and t
 import json
 import math
 import os
-import shutil
 import sys
 import threading
 from collections.abc import Callable
@@ -234,8 +233,7 @@ class Runs:
         """Keep what every run needs; `warnings` collects what a run warned of."""
         self.order, self.data, self.ranks, self.say = order, data, ranks, say
         self.warnings: list[str] = []
-        self._folder = Path(order.output_path) / UNFINISHED
-        self._folder.mkdir(mode=0o700, exist_ok=True)
+        self._folder = Path(order.output_path)
         self._owner = owner_of(order, ranks)
 
     def train(self, seed: int, *, marked: bool) -> Trained:
@@ -279,11 +277,12 @@ class Runs:
 
     def forget(self) -> None:
         """Remove what was kept: the order's results are written."""
-        shutil.rmtree(self._folder)
+        for path in self._folder.glob(f"{UNFINISHED}*"):
+            path.unlink()
 
     def _checkpoint(self, name: str) -> Checkpoint:
         every_seconds = self.order.checkpoint_millis / MILLI
-        return Checkpoint(self._folder / f"{name}.safetensors", f"{name} {self._owner}", every_seconds)
+        return Checkpoint(self._folder / f"{UNFINISHED}{name}.safetensors", f"{name} {self._owner}", every_seconds)
 
 
 def owner_of(order: ChildOrder, ranks: Ranks) -> str:

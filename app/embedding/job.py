@@ -16,7 +16,6 @@ Trust: the worker holds the queue's seed and hands it to the child through a pip
 """
 
 import logging
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -34,8 +33,9 @@ from sqlalchemy.orm import Session
 from app.canonical import sha256
 from app.db.engine import transaction
 from app.db.tables import ArtifactRow, EmbeddingRow, RegistrationRow
-from app.embedding.artifacts import MARKED_WEIGHTS
+from app.embedding.artifacts import MARKED_WEIGHTS, remove_tree
 from app.embedding.child_order import ChildOrder, SealedKey, TrainingReport
+from app.embedding.limits import Limits
 from app.embedding.orders import UNFINISHED, EmbeddingOrder, end_embedding
 from app.embedding.progress import ProgressCurve
 from app.embedding.training_process import STOPPED, run_child
@@ -93,6 +93,7 @@ class EmbeddingWorker:
     max_artifact_bytes: int
     clock: Callable[[], datetime]
     child_environment: Mapping[str, str] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
 
     def embed(self, attempt: Attempt, args: dict[str, Any]) -> None:
         """Train one order; see the module's list of steps.
@@ -129,7 +130,9 @@ class EmbeddingWorker:
         def should_stop() -> bool:
             return is_lost or attempt.is_stopping()
 
-        report = run_child(order, secrets, on_event, should_stop, environment=self.child_environment)
+        report = run_child(
+            order, secrets, on_event, should_stop, environment=self.child_environment, limits=self.limits
+        )
         return Trained(report, curve)
 
     def _fetch(self, attempt: Attempt, assignment: Assignment, folder: Path) -> ChildOrder:
@@ -280,7 +283,7 @@ def attempt_folder(work_dir: Path, attempt: Attempt) -> Iterator[Path]:
     """Give a folder (0700) for one attempt; earlier attempts on this machine that died left theirs, which go now."""
     work_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     for old in work_dir.glob(f"embed-{attempt.job_id}-*"):
-        shutil.rmtree(old, ignore_errors=True)
+        remove_tree(old)
     folder = work_dir / f"embed-{attempt.job_id}-{attempt.number}"
     folder.mkdir(mode=0o700)
     try:
@@ -288,7 +291,7 @@ def attempt_folder(work_dir: Path, attempt: Attempt) -> Iterator[Path]:
     except OSError as error:
         raise Unavailable(f"the worker's disk failed: {error.strerror}") from error
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_tree(folder)
 
 
 def read_pieces(path: Path) -> Iterator[bytes]:

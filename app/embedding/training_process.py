@@ -1,7 +1,8 @@
 """Run the training child from a process without torch: start, listen, stop.
 
-Invariants: the child sees no environment but what is given here; it ends when it is told to, when this process ends
-(its standard input closes), or when this function is left for whatever reason; no child of it survives.
+Invariants: the child sees no environment but what is given here, and runs under all that this machine has to confine it;
+it ends when it is told to, when it takes more memory or time than it may, when this process ends, or when this
+function is left for whatever reason; no child of it survives.
 Trust: the child is ours, the data it reads is not: everything it prints is parsed as from a stranger.
 """
 
@@ -12,14 +13,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import IO, Any
 
-import app
 from app.canonical import parse_loose_json
-from app.embedding.artifacts import MARKED_WEIGHTS, check_artifact
+from app.embedding.artifacts import MARKED_WEIGHTS, check_artifact, scratch_folder
 from app.embedding.child_order import ChildOrder, PlainKey, SealedKey, TrainingReport, write_frames
+from app.embedding.confinement import OWN_ID, ROOT, Confinement, find_confinement, is_program
+from app.embedding.limits import Limits, Watch, needs_more_memory
+from app.embedding.own_ids import own_user_id
 from app.errors import Malformed, TrainingFailed
 
 logger = logging.getLogger(__name__)
@@ -32,6 +35,9 @@ MAX_LINE_BYTES = 1024 * 1024
 
 # What is kept of the child's diagnostics, for the operator only.
 KEPT_DIAGNOSTICS_BYTES = 8 * 1024
+
+# What Python, torch and the C++ library say when an allocation fails at the kernel's limit.
+OUT_OF_MEMORY = (b"MemoryError", b"can't allocate memory", b"bad_alloc")
 
 # State of the error raised when `should_stop` turned true.
 STOPPED = "stopped"
@@ -46,39 +52,71 @@ def run_child(
     should_stop: Callable[[], bool],
     *,
     environment: Mapping[str, str] | None = None,
+    limits: Limits | None = None,
 ) -> TrainingReport:
     """Train an order in a child process and give its report; the artifacts lie in the order's output folder.
 
     `environment` is added to the child's otherwise bare one (CUDA may need LD_LIBRARY_PATH).
     Raises: TrainingFailed with the child's reason; its `state` is the code of the child's error, or `stopped`.
+    PolicyRefused if the weights are a program and this machine has nothing to confine it.
     """
-    child = _start(order, environment or {})
-    try:
-        with suppress(BrokenPipeError):  # a child that died at once has said why, or will be found dead below
-            write_frames(_pipe(child.stdin), order, secrets)
-        last = _listen(child, on_event, should_stop)
-        status = child.wait()
-    finally:
-        _end(child)
+    limits = limits or Limits()
+    confinement = find_confinement(limits, several_processes=processes_of(order) > 1)
+    if order.weights_path is not None and is_program(Path(order.weights_path)):
+        confinement.require_for_programs()
+    with (
+        scratch_folder(Path(order.output_path)) as scratch,
+        _user_id_for(confinement, limits, Path(order.output_path), scratch) as user_id,
+    ):
+        child = _start(order, {**_environment(scratch), **(environment or {})}, confinement, limits, user_id)
+        try:
+            with suppress(BrokenPipeError):  # a child that died at once has said why, or will be found dead below
+                write_frames(_pipe(child.stdin), order, secrets)
+            watch = Watch(limits, child.pid)
+            last, diagnostics = _listen(child, on_event, should_stop, watch)
+            status = _wait(child, should_stop, watch)
+        finally:
+            _end(child)
+    if status != 0 and last.get("event") != "error" and any(word in diagnostics for word in OUT_OF_MEMORY):
+        raise needs_more_memory(limits)
     report = _report_of(last, status)
     check_artifact(Path(order.output_path) / MARKED_WEIGHTS, report.marked.weights_sha256 or b"")
     return report
 
 
-def _start(order: ChildOrder, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def _user_id_for(confinement: Confinement, limits: Limits, *folders: Path) -> AbstractContextManager[int]:
+    if confinement.means is not None and OWN_ID in confinement.means:
+        return own_user_id(limits.user_ids, folders)
+    return nullcontext(os.geteuid())
+
+
+def _environment(scratch: Path) -> dict[str, str]:
+    return {
+        "PATH": os.defpath,
+        "LANG": "C.UTF-8",
+        "HOME": str(scratch),
+        "TMPDIR": str(scratch),
+        "USER": "training",  # its id may have no name, and torch asks for one
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # repeatable matrix products on CUDA
+    }
+
+
+def _start(
+    order: ChildOrder, environment: Mapping[str, str], confinement: Confinement, limits: Limits, user_id: int
+) -> subprocess.Popen[bytes]:
+    inputs = [Path(path) for path in (order.data_path, order.test_path, order.weights_path) if path is not None]
+    libraries = [Path(place) for place in environment.get("LD_LIBRARY_PATH", "").split(os.pathsep) if place]
+    command = child_command(processes_of(order))
+    if confinement.means is not None:
+        sandbox = confinement.sandbox((*inputs, *libraries), Path(order.output_path), limits, user_id)
+        command = [sys.executable, "-m", "app.embedding.confined", sandbox.to_json(), "--", *command]
     return subprocess.Popen(
-        child_command(order.recipe.processes or count_devices(Path("/dev"))),
+        command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        cwd=Path(app.__file__).parents[1],
-        env={
-            "PATH": os.defpath,
-            "LANG": "C.UTF-8",
-            "HOME": order.output_path,
-            "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # repeatable matrix products on CUDA
-            **environment,
-        },
+        cwd=ROOT,
+        env=dict(environment),
         start_new_session=True,  # its own process group, so that all of it can be ended at once
     )
 
@@ -95,13 +133,15 @@ def child_command(processes: int) -> list[str]:
     return [sys.executable, "-m", "torch.distributed.run", *together, *child]
 
 
-def count_devices(devices: Path) -> int:
-    """Count the CUDA devices by their files; a machine without has one CPU."""
-    return max(1, len(list(devices.glob("nvidia[0-9]*"))))
+def processes_of(order: ChildOrder, devices: Path = Path("/dev")) -> int:
+    """Give how many processes train an order: as the recipe says, or one for each CUDA device, or one."""
+    return order.recipe.processes or max(1, len(list(devices.glob("nvidia[0-9]*"))))
 
 
-def _listen(child: subprocess.Popen[bytes], on_event: OnEvent, should_stop: Callable[[], bool]) -> dict[str, Any]:
-    """Pass events on until the child closes its output; give the last one."""
+def _listen(
+    child: subprocess.Popen[bytes], on_event: OnEvent, should_stop: Callable[[], bool], watch: Watch
+) -> tuple[dict[str, Any], bytes]:
+    """Pass events on until the child closes its output; give the last one, and the end of its diagnostics."""
     lines, diagnostics, last = bytearray(), bytearray(), dict[str, Any]()
     with selectors.DefaultSelector() as selector:
         selector.register(_pipe(child.stdout), selectors.EVENT_READ, lines)
@@ -109,6 +149,7 @@ def _listen(child: subprocess.Popen[bytes], on_event: OnEvent, should_stop: Call
         while selector.get_map():
             if should_stop():
                 raise TrainingFailed("the training was stopped", state=STOPPED)
+            watch.look()
             for key, _ in selector.select(LOOK_EVERY_SECONDS):
                 data = os.read(key.fd, 65_536)
                 key.data.extend(data)
@@ -120,7 +161,17 @@ def _listen(child: subprocess.Popen[bytes], on_event: OnEvent, should_stop: Call
                 on_event(last)
     if diagnostics:
         logger.warning("the training child said: %s", diagnostics.decode(errors="replace"))
-    return last
+    return last, bytes(diagnostics)
+
+
+def _wait(child: subprocess.Popen[bytes], should_stop: Callable[[], bool], watch: Watch) -> int:
+    """Give the child's exit status; one that only closed its outputs stays under watch."""
+    while True:
+        with suppress(subprocess.TimeoutExpired):
+            return child.wait(LOOK_EVERY_SECONDS)
+        if should_stop():
+            raise TrainingFailed("the training was stopped", state=STOPPED)
+        watch.look()
 
 
 def _take_lines(buffer: bytearray) -> list[bytes]:
