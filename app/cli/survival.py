@@ -1,0 +1,120 @@
+"""Commands that ask what a mark survives: survive, white-box. The work is done in child processes."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from app.canonical import parse_loose_json
+from app.cli.client import ApiClient
+from app.cli.files import check_readable, read_key_file
+from app.cli.output import JsonFlag, console, reported, show
+from app.cli.vendor import DEFAULT_URL, ApiKey, LogKey, PassphraseFile, Url, read_registration
+from app.embedding.attacks.catalogue import suite
+from app.embedding.child_order import PlainKey
+from app.embedding.survival_order import SURVIVAL_PAGE, SurvivalOrder, SurvivalReport, SurvivalSettings
+from app.embedding.survival_report import percent_text
+from app.embedding.training_process import run_survival
+from app.errors import Malformed
+from app.keys.commitment import check_marking_key
+from app.keys.key_file import encode_key_file
+
+# What --quick changes, besides the suite: enough to see where a mark is weak, not how weak.
+QUICK_SETTINGS = {"epochs": 5, "student_epochs": 15}
+
+
+def survive(
+    key_file: Annotated[Path, typer.Argument(help="The marking key.")],
+    registration: Annotated[str, typer.Argument(help="The registration's id.")],
+    weights: Annotated[Path, typer.Option(help="The marked network that is attacked.")],
+    data: Annotated[Path, typer.Option(help="The training data, of which the attacker has a share.")],
+    out: Annotated[Path, typer.Option(help="Folder for report and page; a killed run goes on there.")],
+    test_data: Annotated[Path | None, typer.Option(help="Test data; else a share of --data is held out.")] = None,
+    attacker_data: Annotated[Path | None, typer.Option(help="The attacker's own data, instead of a share.")] = None,
+    plain: Annotated[Path | None, typer.Option(help="The same network without the mark, as the control.")] = None,
+    transfer_data: Annotated[Path | None, typer.Option(help="Another task's data, for the attack transfer.")] = None,
+    transfer_classes: Annotated[str, typer.Option(help="Classes of --transfer-data, separated by commas.")] = "",
+    attacks: Annotated[str, typer.Option(help="Attacks, separated by commas; steps of one joined by +.")] = "",
+    quick: Annotated[bool, typer.Option("--quick", help="One attack of each kind and fewer epochs.")] = False,
+    settings: Annotated[str, typer.Option(help="Settings as JSON, see docs/survival.md.")] = "{}",
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = "",
+    log_key: LogKey = "",
+    passphrase_file: PassphraseFile = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Attack a marked network as a thief would, and report what the mark survives."""
+    with reported(as_json=as_json):
+        key = read_key_file(key_file, passphrase_file)
+        with ApiClient(url, api_key, log_key) as client:
+            statement, _, salt = read_registration(client, registration)
+        check_marking_key(key, statement)
+        check_readable(weights, data, test_data, attacker_data, plain, transfer_data)
+        names = attacks.split(",") if attacks else suite(statement.kind, quick=quick, has_transfer=bool(transfer_data))
+        out.mkdir(parents=True, exist_ok=True)
+        order = SurvivalOrder(
+            statement=statement,
+            salt=salt if key.labels is None else b"",
+            settings=read_settings(settings, list(names), quick=quick),
+            weights_path=str(weights.absolute()),
+            data_path=str(data.absolute()),
+            test_path=_path(test_data),
+            attacker_path=_path(attacker_data),
+            plain_path=_path(plain),
+            transfer_path=_path(transfer_data),
+            transfer_classes=tuple(name for name in transfer_classes.split(",") if name),
+            output_path=str(out.absolute()),
+            key_form="plain",
+        )
+        order.check("")
+        report = run_with_progress(order, PlainKey(encode_key_file(key)))
+        if as_json:
+            show(report.to_json(), as_json=True)
+        else:
+            show(describe(report), as_json=False)
+            console.print(f"{report.summary}\n{out / SURVIVAL_PAGE}", highlight=False, markup=False, soft_wrap=True)
+
+
+def read_settings(text: str, attacks: list[str], *, quick: bool) -> SurvivalSettings:
+    """Read settings as typed; the attacks come from their own option.
+
+    Raises: Malformed with a pointer to the setting at fault.
+    """
+    options = parse_loose_json(text.encode())
+    if not isinstance(options, dict):
+        raise Malformed("settings are one JSON object", pointer="/settings")
+    return SurvivalSettings.from_options({"attacks": attacks, **(QUICK_SETTINGS if quick else {}), **options})
+
+
+def run_with_progress(order: SurvivalOrder, key: PlainKey) -> SurvivalReport:
+    """Run a report in its child and show how far it is.
+
+    Raises: TrainingFailed.
+    """
+    with console.status("reading data", spinner="line") as status:
+
+        def on_event(event: dict[str, Any]) -> None:
+            if event.get("event") == "progress":
+                at = f"attack {event['number']} of {event['attacks']}: {event['attack']}"
+                status.update(f"{at}, epoch {event['epoch']} of {event['epochs']}" if event["epochs"] else at)
+
+        return run_survival(order, key, on_event, lambda: False)
+
+
+def describe(report: SurvivalReport) -> dict[str, str]:
+    """Say in words what each attack left."""
+    told = {}
+    for row in (report.marked, report.plain, *report.attacks):
+        if row is not None:
+            measured = row.measured
+            count = "no answers of this task" if measured.matches is None else f"{sum(measured.matches)} triggers"
+            task = percent_text(measured.task_correct, measured.task_total)
+            told[measured.attack] = f"task {task}, {count}, {row.verdict}"
+    return told | {skipped.attack: f"not made: {skipped.reason}" for skipped in report.skipped}
+
+
+def _path(path: Path | None) -> str | None:
+    return str(path.absolute()) if path else None
+
+
+COMMANDS = (survive,)
