@@ -5,17 +5,19 @@ from typing import Annotated, Any
 
 import typer
 
-from app.canonical import parse_loose_json
-from app.cli.client import ApiClient
+from app.canonical import parse_loose_json, timestamp
+from app.cli.client import ApiClient, LogView
 from app.cli.files import check_readable, read_key_file
 from app.cli.output import JsonFlag, console, reported, show
 from app.cli.vendor import DEFAULT_URL, ApiKey, LogKey, PassphraseFile, Url, read_registration
+from app.embedding.artifacts import digest_of_file
 from app.embedding.attacks.catalogue import suite
 from app.embedding.child_order import PlainKey
 from app.embedding.survival_order import SURVIVAL_PAGE, SurvivalOrder, SurvivalReport, SurvivalSettings
 from app.embedding.survival_report import percent_text
-from app.embedding.training_process import run_survival
-from app.errors import Malformed
+from app.embedding.training_process import run_survival, run_white_box
+from app.embedding.white_box import Admission, Control, WhiteBoxOrder, WhiteBoxReport, admit_head
+from app.errors import Malformed, PolicyRefused
 from app.keys.commitment import check_marking_key
 from app.keys.key_file import encode_key_file
 
@@ -66,7 +68,7 @@ def survive(
             output_path=str(out.absolute()),
             key_form="plain",
         )
-        order.check("")
+        SurvivalOrder.parse(order.encode())
         report = run_with_progress(order, PlainKey(encode_key_file(key)))
         if as_json:
             show(report.to_json(), as_json=True)
@@ -117,4 +119,98 @@ def _path(path: Path | None) -> str | None:
     return str(path.absolute()) if path else None
 
 
-COMMANDS = (survive,)
+def white_box(
+    key_file: Annotated[Path, typer.Argument(help="The marking key.")],
+    registration: Annotated[str, typer.Argument(help="The registration's id.")],
+    suspect: Annotated[Path, typer.Option(help="The suspect's weights (safetensors).")],
+    out: Annotated[Path, typer.Option(help="Folder for the report.")],
+    head: Annotated[Path | None, typer.Option(help="The vendor's own head, or weights that hold it.")] = None,
+    head_entry: Annotated[int | None, typer.Option(help="Log index of the model entry of --head.")] = None,
+    suspect_entry: Annotated[
+        list[int] | None, typer.Option(help="Log index of a model entry of the suspect's weights. Repeatable.")
+    ] = None,
+    suspect_since: Annotated[str, typer.Option(help="Since when the suspect's weights are known, in UTC.")] = "",
+    control: Annotated[
+        list[str] | None, typer.Option(help="NAME=FILE of a network without the mark. Repeatable.")
+    ] = None,
+    bits: Annotated[int, typer.Option(help="Strength: 64 or 80.")] = 64,
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = "",
+    log_key: LogKey = "",
+    passphrase_file: PassphraseFile = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Ask a suspect's weights, where they are at hand. With --head also a count that is no evidence."""
+    with reported(as_json=as_json):
+        key = read_key_file(key_file, passphrase_file)
+        controls = [read_control(item) for item in control or []]
+        check_readable(suspect, head, *(Path(item.path) for item in controls))
+        with ApiClient(url, api_key, log_key) as client:
+            statement, _, salt = read_registration(client, registration)
+            admission = None
+            if head is not None:
+                since = timestamp().parse(suspect_since, "/suspect_since") if suspect_since else None
+                admission = ask_admission(client.log, head, head_entry, suspect, suspect_entry or [], since)
+        check_marking_key(key, statement)
+        out.mkdir(parents=True, exist_ok=True)
+        order = WhiteBoxOrder(
+            statement=statement,
+            salt=salt if key.labels is None else b"",
+            suspect_path=str(suspect.absolute()),
+            head_path=_path(head),
+            admission=admission,
+            controls=tuple(controls),
+            bits=bits,
+            device="auto",
+            threads=0,
+            output_path=str(out.absolute()),
+            key_form="plain",
+        )
+        WhiteBoxOrder.parse(order.encode())
+        with console.status("asking the suspect's weights", spinner="line"):
+            report = run_white_box(order, PlainKey(encode_key_file(key)), lambda: False)
+        show(report.to_json() if as_json else describe_white_box(report), as_json=as_json)
+
+
+def ask_admission(
+    log: LogView, head: Path, head_entry: int | None, suspect: Path, suspect_entries: list[int], since: str | None
+) -> Admission:
+    """Read the entries that date head and suspect from the log, proven, and ask whether the head may be tried.
+
+    Raises: PolicyRefused; ProofError; Malformed.
+    """
+    if head_entry is None:
+        raise PolicyRefused("a head that was not committed to in the log is not tried: give --head-entry")
+    entries = [log.entry(index) for index in suspect_entries]
+    return admit_head(log.entry(head_entry), digest_of_file(head), digest_of_file(suspect), entries, since)
+
+
+def read_control(text: str) -> Control:
+    """Read NAME=FILE.
+
+    Raises: Malformed.
+    """
+    name, _, path = text.partition("=")
+    if not name or not path:
+        raise Malformed(f"{text!r} is no control: write NAME=FILE, such as unmarked=plain.safetensors")
+    return Control(name, str(Path(path).absolute()))
+
+
+def describe_white_box(report: WhiteBoxReport) -> dict[str, str]:
+    """Say in words what came of a white-box check; what is no evidence is called so."""
+    told = {"suspect": report.suspect_sha256.hex()}
+    if report.own_head is None:
+        told["own head"] = "answers other classes than the registered ones"
+    else:
+        own = report.own_head
+        told["own head"] = f"{sum(own.matches)} triggers match"
+        if own.log2_e is not None:
+            told["log2 E by family"] = f"{', '.join(own.log2_e)} (threshold {own.log2_threshold})"
+    if (apart := report.not_evidence) is not None:
+        for count in (apart.suspect, *apart.controls):
+            matched = "the head does not fit" if count.matches is None else f"{sum(count.matches)} triggers match"
+            told[f"not evidence: {count.name}"] = f"{matched} with the vendor's head"
+    return told
+
+
+COMMANDS = (survive, white_box)

@@ -129,3 +129,11 @@ def one_after_another(filings: Sequence[Odds]) -> Odds:
         asked_if_confirmed=asked_confirmed / confirmed if confirmed else 0.0,
         asked_otherwise=asked_before,
     )
+
+
+def evidence_after(asked: int, matches: int, classes: int) -> tuple[int, int]:
+    """Give E as a fraction after so many triggers, each answered with one class, in whatever order."""
+    products = [
+        (BET_DENOMINATOR - t + t * classes) ** matches * (BET_DENOMINATOR - t) ** (asked - matches) for t in BETS
+    ]
+    return sum(products), len(BETS) * BET_DENOMINATOR**asked

@@ -28,7 +28,7 @@ GROUPS: Final = {
 # Where there is no figure to show.
 NOTHING: Final = "-"
 
-STACKED_GROUP, STACKED_COLOUR = "several at once", "#222222"
+STACKED_GROUP, STACKED_COLOUR = "several at once", "#7b3fa0"
 
 # The plot, in its own units: the box of axes within the picture.
 WIDTH, HEIGHT = 720, 400
@@ -50,6 +50,8 @@ class Point:
     y: float
     colour: str
     label: str
+    # Written beside the point where it matters most: unattacked, unmarked, breaking.
+    name: str = ""
 
 
 def render_page(report: SurvivalReport) -> str:
@@ -106,7 +108,7 @@ def _counts(matches: tuple[int, ...] | None, total: int) -> str:
 def _bars(matches: tuple[int, ...] | None, sizes: list[int], report: SurvivalReport) -> list[dict[str, str]]:
     named = zip(report.families, matches or (), sizes, strict=matches is not None)
     return [
-        {"name": family.name, "width": f"{100 * count / size:.1f}", "text": f"{family.name}: {count} of {size}"}
+        {"name": family.name, "width": f"{100 * count / size:.1f}", "count": f"{count}/{size}"}
         for family, count, size in named
     ]
 
@@ -141,6 +143,10 @@ def _plot(report: SurvivalReport, total: int) -> Markup:
         place = f'cx="{_x(point.x, low, high):.1f}" cy="{_y(point.y):.1f}" r="5.5"'
         title = f"<title>{escape(point.label)}</title>"
         parts.append(f'<circle {place} fill="{point.colour}" fill-opacity="0.8" stroke="#fff">{title}</circle>')
+        if point.name:
+            x, y = _x(point.x, low, high), _y(point.y)
+            side = f'x="{x - 9:.1f}" text-anchor="end"' if x > WIDTH * 0.75 else f'x="{x + 9:.1f}"'
+            parts.append(f'<text {side} y="{max(y + 4, TOP + 9):.1f}">{escape(point.name)}</text>')
     label = "Share of triggers that still match, over task accuracy, for every attack"
     inside = "".join(parts)
     # Every text above is escaped or ours.
@@ -152,7 +158,8 @@ def _point(row: Survival, total: int) -> Point:
     share = sum(measured.matches or ()) / total
     task = measured.task_correct / measured.task_total
     label = f"{measured.attack}: task {100 * task:.1f} %, triggers {100 * share:.1f} %, {row.verdict}"
-    return Point(task, share, group_of(measured.attack)[1], label)
+    name = measured.attack if row.breaks or measured.attack in (MARKED, PLAIN) else ""
+    return Point(task, share, group_of(measured.attack)[1], label, "unattacked" if name == MARKED else name)
 
 
 def _needed_share(report: SurvivalReport, total: int) -> float | None:
@@ -181,7 +188,8 @@ def _axes(low: float, high: float) -> str:
         parts.append(f'<path d="M{LEFT} {y:.1f}H{right}" class="grid"/>')
         parts.append(f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{20 * step} %</text>')
         share = 100 * (low + (high - low) * step / 5)
-        parts.append(f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{share:.1f} %</text>')
+        anchor = "end" if step == 5 else "middle"
+        parts.append(f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="{anchor}">{share:.1f} %</text>')
     parts.append(f'<text x="{(LEFT + right) / 2}" y="{HEIGHT - 6}" text-anchor="middle">task accuracy</text>')
     middle = (TOP + bottom) / 2
     parts.append(

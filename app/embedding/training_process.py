@@ -21,6 +21,7 @@ from app.canonical import Record, parse_loose_json
 from app.embedding.artifacts import MARKED_WEIGHTS, check_artifact
 from app.embedding.child_order import ChildOrder, PlainKey, SealedKey, TrainingReport, write_frames
 from app.embedding.survival_order import SurvivalOrder, SurvivalReport
+from app.embedding.white_box import WhiteBoxOrder, WhiteBoxReport
 from app.errors import Malformed, TrainingFailed
 
 logger = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ STOPPED = "stopped"
 OnEvent = Callable[[dict[str, Any]], None]
 
 # What a child of ours takes, and what it answers.
-Order = ChildOrder | SurvivalOrder
+Order = ChildOrder | SurvivalOrder | WhiteBoxOrder
 R = TypeVar("R", bound=Record)
 
 
@@ -75,6 +76,20 @@ def run_survival(
     Raises: TrainingFailed as `run_child` does.
     """
     return _run(SurvivalReport, order, secrets, on_event, should_stop, environment or {})
+
+
+def run_white_box(
+    order: WhiteBoxOrder,
+    secrets: PlainKey | SealedKey,
+    should_stop: Callable[[], bool],
+    *,
+    environment: Mapping[str, str] | None = None,
+) -> WhiteBoxReport:
+    """Count what a suspect's weights answer, in a child process, and give the report.
+
+    Raises: TrainingFailed as `run_child` does.
+    """
+    return _run(WhiteBoxReport, order, secrets, lambda _event: None, should_stop, environment or {})
 
 
 def _run(
