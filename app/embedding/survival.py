@@ -18,7 +18,7 @@ import torch
 from app.canonical import encode_json, parse_json
 from app.embedding.attacks.answering import count_matches, count_task
 from app.embedding.attacks.catalogue import parse_attack
-from app.embedding.attacks.course import Prey, Served, run_attack
+from app.embedding.attacks.course import Beginnings, Prey, Served, run_attack
 from app.embedding.attacks.descent import Effort
 from app.embedding.attacks.heads import head_of, with_head
 from app.embedding.data import LabelledSet
@@ -72,7 +72,8 @@ def attack_all(
     scene: Scene, attacks: tuple[str, ...], notebook: Notebook, on_progress: OnProgress, on_measured: OnMeasured
 ) -> tuple[Mapping[str, Measured], list[Skipped]]:
     """Make every attack that is not yet written down; give all results and what could not be made."""
-    skipped = []
+    skipped: list[Skipped] = []
+    beginnings = Beginnings([parse_attack(attack) for attack in attacks if attack not in notebook.done])
     for number, attack in enumerate(attacks, start=1):
         if attack in notebook.done:
             continue
@@ -83,7 +84,8 @@ def attack_all(
         on_epoch(0, 0)
         started = time.monotonic()
         try:
-            served = run_attack(scene.marked, parse_attack(attack), scene.prey, scene.effort, on_epoch)
+            steps = parse_attack(attack)
+            served = run_attack(scene.marked, steps, scene.prey, scene.effort, on_epoch, beginnings)
             measured = score(scene, attack, served, started)
         except (PolicyRefused, TrainingFailed) as error:
             skipped.append(Skipped(attack, error.message))

@@ -3,6 +3,8 @@
 Invariants: the marked network is not changed; each step works on what the one before left.
 """
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -47,8 +49,32 @@ class Served:
         return inputs
 
 
+class Beginnings:
+    """What several attacks of a suite begin with, made once: a student that is tuned afterwards is the same student."""
+
+    def __init__(self, attacks: Sequence[tuple[Step, ...]]) -> None:
+        """Find the beginnings that more than one attack shares."""
+        every = Counter(steps[:end] for steps in attacks for end in range(1, len(steps) + 1))
+        self._shared = {steps for steps, count in every.items() if count > 1}
+        self._made: dict[tuple[Step, ...], Served] = {}
+
+    def find(self, steps: tuple[Step, ...]) -> Served | None:
+        """Give what these steps left, if they were made before."""
+        return self._made.get(steps)
+
+    def keep(self, steps: tuple[Step, ...], served: Served) -> None:
+        """Keep what these steps left, if another attack begins with them."""
+        if steps in self._shared:
+            self._made[steps] = served
+
+
 def run_attack(
-    network: MarkedNetwork, steps: tuple[Step, ...], prey: Prey, effort: Effort, on_epoch: OnEpoch
+    network: MarkedNetwork,
+    steps: tuple[Step, ...],
+    prey: Prey,
+    effort: Effort,
+    on_epoch: OnEpoch,
+    beginnings: Beginnings | None = None,
 ) -> Served:
     """Give what an attack leaves.
 
@@ -56,8 +82,14 @@ def run_attack(
     """
     served = Served(network)
     for number, step in enumerate(steps):
+        so_far = steps[: number + 1]
+        if beginnings is not None and (made := beginnings.find(so_far)) is not None:
+            served = made
+            continue
         # Another seed for each step, so that two tunings in a row do not see the same order.
         served = _after(served, step, prey, replace(effort, seed=effort.seed + 1_000 * number), on_epoch)
+        if beginnings is not None:
+            beginnings.keep(so_far, served)
     return served
 
 
