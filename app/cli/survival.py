@@ -9,7 +9,7 @@ from app.canonical import parse_loose_json, timestamp
 from app.cli.client import ApiClient, LogView
 from app.cli.files import check_readable, read_key_file
 from app.cli.output import JsonFlag, console, reported, show
-from app.cli.vendor import DEFAULT_URL, ApiKey, LogKey, PassphraseFile, Url, read_registration
+from app.cli.vendor import DEFAULT_URL, ApiKey, LogKey, Url, read_registration
 from app.embedding.artifacts import digest_of_file
 from app.embedding.attacks.catalogue import suite
 from app.embedding.child_order import PlainKey
@@ -52,12 +52,11 @@ def survive(
             statement, _, salt = read_registration(client, registration)
         check_marking_key(key, statement)
         check_readable(weights, data, test_data, attacker_data, plain, transfer_data)
-        names = attacks.split(",") if attacks else suite(statement.kind, quick=quick, has_transfer=bool(transfer_data))
-        out.mkdir(parents=True, exist_ok=True)
+        chosen = attacks.split(",") if attacks else suite(statement.kind, quick=quick, has_transfer=bool(transfer_data))
         order = SurvivalOrder(
             statement=statement,
             salt=salt if key.labels is None else b"",
-            settings=read_settings(settings, list(names), quick=quick),
+            settings=read_settings(settings, list(chosen), quick=quick),
             weights_path=str(weights.absolute()),
             data_path=str(data.absolute()),
             test_path=_path(test_data),
@@ -68,13 +67,8 @@ def survive(
             output_path=str(out.absolute()),
             key_form="plain",
         )
-        SurvivalOrder.parse(order.encode())
         report = run_with_progress(order, PlainKey(encode_key_file(key)))
-        if as_json:
-            show(report.to_json(), as_json=True)
-        else:
-            show(describe(report), as_json=False)
-            console.print(f"{report.summary}\n{out / SURVIVAL_PAGE}", highlight=False, markup=False, soft_wrap=True)
+        show(report.to_json() if as_json else describe(report), as_json=as_json)
 
 
 def read_settings(text: str, attacks: list[str], *, quick: bool) -> SurvivalSettings:
@@ -93,6 +87,8 @@ def run_with_progress(order: SurvivalOrder, key: PlainKey) -> SurvivalReport:
 
     Raises: TrainingFailed.
     """
+    SurvivalOrder.parse(order.encode())  # refused here, before a process is started for it
+    Path(order.output_path).mkdir(parents=True, exist_ok=True)
     with console.status("reading data", spinner="line") as status:
 
         def on_event(event: dict[str, Any]) -> None:
@@ -112,7 +108,8 @@ def describe(report: SurvivalReport) -> dict[str, str]:
             count = "no answers of this task" if measured.matches is None else f"{sum(measured.matches)} triggers"
             task = percent_text(measured.task_correct, measured.task_total)
             told[measured.attack] = f"task {task}, {count}, {row.verdict}"
-    return told | {skipped.attack: f"not made: {skipped.reason}" for skipped in report.skipped}
+    told |= {skipped.attack: f"not made: {skipped.reason}" for skipped in report.skipped}
+    return told | {"in short": report.summary, "page": SURVIVAL_PAGE}
 
 
 def _path(path: Path | None) -> str | None:
@@ -147,12 +144,8 @@ def white_box(
         check_readable(suspect, head, *(Path(item.path) for item in controls))
         with ApiClient(url, api_key, log_key) as client:
             statement, _, salt = read_registration(client, registration)
-            admission = None
-            if head is not None:
-                since = timestamp().parse(suspect_since, "/suspect_since") if suspect_since else None
-                admission = ask_admission(client.log, head, head_entry, suspect, suspect_entry or [], since)
-        check_marking_key(key, statement)
-        out.mkdir(parents=True, exist_ok=True)
+            check_marking_key(key, statement)
+            admission = ask_admission(client.log, head, head_entry, suspect, suspect_entry or [], suspect_since)
         order = WhiteBoxOrder(
             statement=statement,
             salt=salt if key.labels is None else b"",
@@ -166,23 +159,35 @@ def white_box(
             output_path=str(out.absolute()),
             key_form="plain",
         )
-        WhiteBoxOrder.parse(order.encode())
-        with console.status("asking the suspect's weights", spinner="line"):
-            report = run_white_box(order, PlainKey(encode_key_file(key)), lambda: False)
+        report = ask_weights(order, PlainKey(encode_key_file(key)))
         show(report.to_json() if as_json else describe_white_box(report), as_json=as_json)
 
 
+def ask_weights(order: WhiteBoxOrder, key: PlainKey) -> WhiteBoxReport:
+    """Run a white-box check in its child.
+
+    Raises: TrainingFailed.
+    """
+    WhiteBoxOrder.parse(order.encode())  # refused here, before a process is started for it
+    Path(order.output_path).mkdir(parents=True, exist_ok=True)
+    with console.status("asking the suspect's weights", spinner="line"):
+        return run_white_box(order, key, lambda: False)
+
+
 def ask_admission(
-    log: LogView, head: Path, head_entry: int | None, suspect: Path, suspect_entries: list[int], since: str | None
-) -> Admission:
+    log: LogView, head: Path | None, head_entry: int | None, suspect: Path, suspect_entries: list[int], since: str
+) -> Admission | None:
     """Read the entries that date head and suspect from the log, proven, and ask whether the head may be tried.
 
     Raises: PolicyRefused; ProofError; Malformed.
     """
+    if head is None:
+        return None
     if head_entry is None:
         raise PolicyRefused("a head that was not committed to in the log is not tried: give --head-entry")
+    given = timestamp().parse(since, "/suspect_since") if since else None
     entries = [log.entry(index) for index in suspect_entries]
-    return admit_head(log.entry(head_entry), digest_of_file(head), digest_of_file(suspect), entries, since)
+    return admit_head(log.entry(head_entry), digest_of_file(head), digest_of_file(suspect), entries, given)
 
 
 def read_control(text: str) -> Control:

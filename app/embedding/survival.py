@@ -13,8 +13,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from app.canonical import encode_json, parse_json
 from app.embedding.attacks.answering import count_matches, count_task
 from app.embedding.attacks.catalogue import parse_attack
@@ -25,7 +23,7 @@ from app.embedding.data import LabelledSet
 from app.embedding.networks import MarkedNetwork
 from app.embedding.survival_order import Measured, Skipped
 from app.embedding.survival_report import MARKED, PLAIN
-from app.errors import Malformed, PolicyRefused, TrainingFailed
+from app.errors import PolicyRefused, TrainingFailed
 from app.keys.trigger_set import Family
 
 # Attack, its number from 1, how many attacks; epoch and epochs of its present step.
@@ -128,14 +126,3 @@ def _with_owners_head(scene: Scene, served: Served, triggers: LabelledSet) -> tu
         return count_matches(with_head(served.network, head_of(scene.marked)), triggers, scene.families)
     except PolicyRefused:  # a network without a linear head, or a control of another architecture
         return None
-
-
-def check_control(plain: MarkedNetwork, marked: MarkedNetwork, test: LabelledSet) -> None:
-    """Refuse a control that cannot answer the task.
-
-    Raises: Malformed.
-    """
-    with torch.no_grad():
-        rows = test.inputs[:1].float()
-        if plain.eval()(rows).shape != marked.eval()(rows).shape:
-            raise Malformed("the control without a mark answers other classes than the marked network")

@@ -11,6 +11,7 @@ Trust: whoever runs this process sees the marking key; the parent, the API and t
 """
 
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,11 +28,13 @@ from app.embedding.data import LabelledSet, check_fits, labelled_set, split_hold
 from app.embedding.networks import MarkedNetwork, load_network, model_shape, read_header
 from app.embedding.opened_key import labels_of_key, open_marking_key
 from app.embedding.recipe import MICRO
-from app.embedding.survival import Notebook, Scene, attack_all, check_control, score_unattacked
+from app.embedding.survival import Notebook, Scene, attack_all, score_unattacked
 from app.embedding.survival_order import (
     MEASURED,
     SURVIVAL_PAGE,
     SURVIVAL_REPORT,
+    Measured,
+    Skipped,
     SurvivalOrder,
     SurvivalReport,
     SurvivalSettings,
@@ -59,30 +62,38 @@ def run_survival_order(order: SurvivalOrder, secrets: PlainKey | SealedKey, say:
     device = choose_device(order.settings.device)
     key = open_marking_key(order.statement, secrets)
     labels = labels_of_key(order.statement, order.salt, key)
-    triggers = trigger_set(key.inputs, labels)
-    scene = read_scene(order, triggers.to(device), device)
+    scene = read_scene(order, trigger_set(key.inputs, labels).to(device), device)
     plain = None if order.plain_path is None else read_network(order, order.plain_path, device)
-    if plain is not None:
-        check_control(plain, scene.marked, scene.test)
     marked, control = score_unattacked(scene, plain)
 
     def on_progress(attack: str, number: int, attacks: int, epoch: int, epochs: int) -> None:
         event = {"attack": attack, "number": number, "attacks": attacks, "epoch": epoch, "epochs": epochs}
         say({"event": "progress", **event})
 
-    output = Path(order.output_path)
-    notebook = Notebook(output / MEASURED, name_of_run(order, labels, device))
-    done, skipped = attack_all(
-        scene,
-        order.settings.attacks,
-        notebook,
-        on_progress,
-        lambda measured: say({"event": "attack", "result": measured.to_json()}),
-    )
+    def on_measured(measured: Measured) -> None:
+        say({"event": "attack", "result": measured.to_json()})
+
+    notebook = Notebook(Path(order.output_path) / MEASURED, name_of_run(order, labels, device))
+    done, skipped = attack_all(scene, order.settings.attacks, notebook, on_progress, on_measured)
+    report = report_of(order, marked, control, done, skipped, device)
+    write_whole(Path(order.output_path) / SURVIVAL_REPORT, report.encode())
+    write_whole(Path(order.output_path) / SURVIVAL_PAGE, render_page(report).encode())
+    return report
+
+
+def report_of(
+    order: SurvivalOrder,
+    marked: Measured,
+    control: Measured | None,
+    done: Mapping[str, Measured],
+    skipped: list[Skipped],
+    device: torch.device,
+) -> SurvivalReport:
+    """Put a report together from counts; attacks stand in the order in which they were asked for."""
     terms = Terms.of(order.statement, order.settings)
     rows = tuple(survival_of(done[name], terms, marked) for name in order.settings.attacks if name in done)
     unattacked = survival_of(marked, terms, marked)
-    report = SurvivalReport(
+    return SurvivalReport(
         root=order.statement.root,
         weights_sha256=digest_of_file(Path(order.weights_path)),
         assurance_class=terms.assurance_class,
@@ -98,9 +109,6 @@ def run_survival_order(order: SurvivalOrder, secrets: PlainKey | SealedKey, say:
         device=device_name(device),
         torch_version=str(torch.__version__),
     )
-    write_whole(output / SURVIVAL_REPORT, report.encode())
-    write_whole(output / SURVIVAL_PAGE, render_page(report).encode())
-    return report
 
 
 def name_of_run(order: SurvivalOrder, labels: tuple[int, ...], device: torch.device) -> bytes:
