@@ -29,6 +29,8 @@ class ChildOrder(Record):
     """One training run: where its files are, what to train, and how the labels were drawn."""
 
     NAME: ClassVar[str] = "child-order"
+    # The program that takes this order.
+    MODULE: ClassVar[str] = "app.embedding.child"
 
     statement: Statement = field(metadata=as_form(Statement.form()))
     # Class A: the registration's salt (app.keys.labels.salt_of). Class B: empty, the key holds the labels.
@@ -45,6 +47,16 @@ class ChildOrder(Record):
     key_form: Any = field(metadata=as_form(choice("plain", "sealed")))
     # How often an unfinished run is written down; what is lost to a kill is at most this much work.
     checkpoint_millis: int = field(default=30_000, metadata=as_form(integer(0, 86_400_000)))
+
+    @property
+    def model_paths(self) -> tuple[str, ...]:
+        """Give the files that hold networks; a program among them is run only where it can be confined."""
+        return () if self.weights_path is None else (self.weights_path,)
+
+    @property
+    def data_paths(self) -> tuple[str, ...]:
+        """Give the files that hold rows of data."""
+        return tuple(path for path in (self.data_path, self.test_path) if path is not None)
 
     def check(self, pointer: str) -> None:
         """Refuse an order whose parts do not fit each other."""
@@ -127,7 +139,7 @@ class TrainingReport(Record):
     torch_version: str = field(metadata=as_form(text(1, 100)))
 
 
-def write_frames(stream: IO[bytes], order: ChildOrder, secrets: PlainKey | SealedKey) -> None:
+def write_frames(stream: IO[bytes], order: Record, secrets: PlainKey | SealedKey) -> None:
     """Send order and secrets to a child."""
     stream.write(order.encode() + b"\n")
     for frame in secrets.frames():

@@ -14,15 +14,18 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
-from app.canonical import parse_loose_json
+from app.canonical import Record, parse_loose_json
 from app.embedding.artifacts import MARKED_WEIGHTS, check_artifact, scratch_folder
 from app.embedding.child_order import ChildOrder, PlainKey, SealedKey, TrainingReport, write_frames
 from app.embedding.confinement import OWN_ID, ROOT, Confinement, find_confinement, is_program
 from app.embedding.limits import Limits, Watch, needs_more_memory
 from app.embedding.own_ids import own_user_id
+from app.embedding.survival_order import SurvivalOrder, SurvivalReport
+from app.embedding.white_box import WhiteBoxOrder, WhiteBoxReport
 from app.errors import Malformed, TrainingFailed
 
 logger = logging.getLogger(__name__)
@@ -44,6 +47,21 @@ STOPPED = "stopped"
 
 OnEvent = Callable[[dict[str, Any]], None]
 
+# What a child of ours takes, and what it answers.
+Order = ChildOrder | SurvivalOrder | WhiteBoxOrder
+R = TypeVar("R", bound=Record)
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a child gets besides its order: limits, and variables added to its otherwise bare environment.
+
+    CUDA may need LD_LIBRARY_PATH.
+    """
+
+    limits: Limits = field(default_factory=Limits)
+    environment: Mapping[str, str] = field(default_factory=dict)
+
 
 def run_child(
     order: ChildOrder,
@@ -56,19 +74,65 @@ def run_child(
 ) -> TrainingReport:
     """Train an order in a child process and give its report; the artifacts lie in the order's output folder.
 
-    `environment` is added to the child's otherwise bare one (CUDA may need LD_LIBRARY_PATH).
     Raises: TrainingFailed with the child's reason; its `state` is the code of the child's error, or `stopped`.
     PolicyRefused if the weights are a program and this machine has nothing to confine it.
     """
-    limits = limits or Limits()
+    around = Surroundings(limits or Limits(), environment or {})
+    report = _run(TrainingReport, order, secrets, on_event, should_stop, around)
+    check_artifact(Path(order.output_path) / MARKED_WEIGHTS, report.marked.weights_sha256 or b"")
+    return report
+
+
+def run_survival(
+    order: SurvivalOrder,
+    secrets: PlainKey | SealedKey,
+    on_event: OnEvent,
+    should_stop: Callable[[], bool],
+    *,
+    environment: Mapping[str, str] | None = None,
+    limits: Limits | None = None,
+) -> SurvivalReport:
+    """Attack a marked network in a child process and give the report; it and its page lie in the order's output folder.
+
+    Raises: TrainingFailed and PolicyRefused as `run_child` does.
+    """
+    around = Surroundings(limits or Limits(), environment or {})
+    return _run(SurvivalReport, order, secrets, on_event, should_stop, around)
+
+
+def run_white_box(
+    order: WhiteBoxOrder,
+    secrets: PlainKey | SealedKey,
+    should_stop: Callable[[], bool],
+    *,
+    environment: Mapping[str, str] | None = None,
+    limits: Limits | None = None,
+) -> WhiteBoxReport:
+    """Count what a suspect's weights answer, in a child process, and give the report.
+
+    Raises: TrainingFailed and PolicyRefused as `run_child` does.
+    """
+    around = Surroundings(limits or Limits(), environment or {})
+    return _run(WhiteBoxReport, order, secrets, lambda _event: None, should_stop, around)
+
+
+def _run(
+    report_type: type[R],
+    order: Order,
+    secrets: PlainKey | SealedKey,
+    on_event: OnEvent,
+    should_stop: Callable[[], bool],
+    around: Surroundings,
+) -> R:
+    limits = around.limits
     confinement = find_confinement(limits, several_processes=processes_of(order) > 1)
-    if order.weights_path is not None and is_program(Path(order.weights_path)):
+    if any(is_program(Path(path)) for path in order.model_paths):
         confinement.require_for_programs()
     with (
         scratch_folder(Path(order.output_path)) as scratch,
         _user_id_for(confinement, limits, Path(order.output_path), scratch) as user_id,
     ):
-        child = _start(order, {**_environment(scratch), **(environment or {})}, confinement, limits, user_id)
+        child = _start(order, {**_environment(scratch), **around.environment}, confinement, limits, user_id)
         try:
             with suppress(BrokenPipeError):  # a child that died at once has said why, or will be found dead below
                 write_frames(_pipe(child.stdin), order, secrets)
@@ -79,9 +143,7 @@ def run_child(
             _end(child)
     if status != 0 and last.get("event") != "error" and any(word in diagnostics for word in OUT_OF_MEMORY):
         raise needs_more_memory(limits)
-    report = _report_of(last, status)
-    check_artifact(Path(order.output_path) / MARKED_WEIGHTS, report.marked.weights_sha256 or b"")
-    return report
+    return _report_of(report_type, last, status)
 
 
 def _user_id_for(confinement: Confinement, limits: Limits, *folders: Path) -> AbstractContextManager[int]:
@@ -102,11 +164,11 @@ def _environment(scratch: Path) -> dict[str, str]:
 
 
 def _start(
-    order: ChildOrder, environment: Mapping[str, str], confinement: Confinement, limits: Limits, user_id: int
+    order: Order, environment: Mapping[str, str], confinement: Confinement, limits: Limits, user_id: int
 ) -> subprocess.Popen[bytes]:
-    inputs = [Path(path) for path in (order.data_path, order.test_path, order.weights_path) if path is not None]
+    inputs = [Path(path) for path in (*order.model_paths, *order.data_paths)]
     libraries = [Path(place) for place in environment.get("LD_LIBRARY_PATH", "").split(os.pathsep) if place]
-    command = child_command(processes_of(order))
+    command = child_command(processes_of(order), order.MODULE)
     if confinement.means is not None:
         sandbox = confinement.sandbox((*inputs, *libraries), Path(order.output_path), limits, user_id)
         command = [sys.executable, "-m", "app.embedding.confined", sandbox.to_json(), "--", *command]
@@ -121,20 +183,22 @@ def _start(
     )
 
 
-def child_command(processes: int) -> list[str]:
-    """Give the command of a training child, or of torchrun with so many of them.
+def child_command(processes: int, module: str = ChildOrder.MODULE) -> list[str]:
+    """Give the command of a child, or of torchrun with so many of them.
 
     No restarts: a group that lost a process ends as a whole, and the queue tries again from the last checkpoint.
     """
-    child = ["-m", "app.embedding.child"]
+    child = ["-m", module]
     if processes == 1:
         return [sys.executable, *child]
     together = ["--standalone", "--nproc-per-node", str(processes), "--max-restarts", "0"]
     return [sys.executable, "-m", "torch.distributed.run", *together, *child]
 
 
-def processes_of(order: ChildOrder, devices: Path = Path("/dev")) -> int:
-    """Give how many processes train an order: as the recipe says, or one for each CUDA device, or one."""
+def processes_of(order: Order, devices: Path = Path("/dev")) -> int:
+    """Give how many processes work on an order: a training's recipe may want several, or one for each CUDA device."""
+    if not isinstance(order, ChildOrder):
+        return 1
     return order.recipe.processes or max(1, len(list(devices.glob("nvidia[0-9]*"))))
 
 
@@ -192,7 +256,7 @@ def _parse_event(line: bytes) -> dict[str, Any]:
     return event
 
 
-def _report_of(last: dict[str, Any], status: int) -> TrainingReport:
+def _report_of(report_type: type[R], last: dict[str, Any], status: int) -> R:
     if last.get("event") == "error":
         raise TrainingFailed(
             str(last.get("message")), pointer=str(last.get("pointer", "")), state=str(last.get("code", ""))
@@ -200,7 +264,7 @@ def _report_of(last: dict[str, Any], status: int) -> TrainingReport:
     if status != 0 or last.get("event") != "done":
         raise TrainingFailed(f"the training child ended with status {status} and no report")
     try:
-        return TrainingReport.from_json(last.get("report"))
+        return report_type.from_json(last.get("report"))
     except Malformed as error:
         raise TrainingFailed(f"the training child's report is malformed: {error.message}") from error
 
