@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from app.embedding.data import LabelledSet, network_input, seeded, shuffled_batches
 from app.embedding.networks import MarkedNetwork
+from app.embedding.precision import multiplies_bf16
 from app.errors import TrainingFailed
 
 MOMENTUM = 0.9
@@ -122,7 +123,4 @@ def computes_half(precision: str, device: torch.device, inputs: Tensor) -> bool:
         return precision == "bf16"
     if inputs.dim() != 4:
         return False
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    able = torch.cpu.get_capabilities()
-    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+    return multiplies_bf16(device)

@@ -22,11 +22,11 @@ from torch.nn.functional import cross_entropy
 from app.embedding.methods.app import backward, move_back
 from app.embedding.run import MOMENTUM, TrainingRun
 
-# How far ahead: momentum times this, as twenty steps at a learning rate of 0.01 would go that found the same slope.
-AHEAD = 20 * 0.01
+# How far ahead: momentum times this, as ten steps at a learning rate of 0.01 would go that found the same slope.
+AHEAD = 10 * 0.01
 
 # Weight of the triggers' loss there, beside 1 for each sample of the batch.
-WEIGHT = 0.5
+WEIGHT = 1.0
 
 # Share of the epochs before it begins.
 BEGIN_AT_SHARE = 0.5
