@@ -8,6 +8,7 @@ import typer
 from app.canonical import parse_loose_json, timestamp
 from app.cli.client import ApiClient, LogView
 from app.cli.files import check_readable, read_key_file
+from app.cli.keygen import PassphraseFile
 from app.cli.output import JsonFlag, console, reported, show
 from app.cli.vendor import DEFAULT_URL, ApiKey, LogKey, Url, read_registration
 from app.embedding.artifacts import digest_of_file
