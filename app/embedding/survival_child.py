@@ -24,7 +24,7 @@ from app.embedding.attacks.course import Prey
 from app.embedding.attacks.descent import Effort, computes_half
 from app.embedding.child_order import PlainKey, SealedKey
 from app.embedding.child_talk import Say, device_name, speak
-from app.embedding.data import LabelledSet, check_fits, labelled_set, split_holdout, trigger_set
+from app.embedding.data import LabelledSet, check_fits, labelled_set, split_holdout, trigger_set, without_triggers
 from app.embedding.networks import MarkedNetwork, load_network, model_shape, read_header
 from app.embedding.opened_key import labels_of_key, open_marking_key
 from app.embedding.recipe import MICRO
@@ -62,7 +62,7 @@ def run_survival_order(order: SurvivalOrder, secrets: PlainKey | SealedKey, say:
     device = choose_device(order.settings.device)
     key = open_marking_key(order.statement, secrets)
     labels = labels_of_key(order.statement, order.salt, key)
-    scene = read_scene(order, trigger_set(key.inputs, labels).to(device), device)
+    scene = read_scene(order, trigger_set(key.inputs, labels), device)
     plain = None if order.plain_path is None else read_network(order, order.plain_path, device)
     marked, control = score_unattacked(scene, plain)
 
@@ -134,25 +134,26 @@ def read_scene(order: SurvivalOrder, triggers: LabelledSet, device: torch.device
     classes = len(statement.classes)
     check_fits(triggers, statement.kind, statement.shape, classes)
     form = DataForm(statement.kind, statement.shape, statement.classes, settings.resize)
-    task = _load(order.data_path, form)
+    task = without_triggers(_load(order.data_path, form), triggers)
     if order.test_path is None:
         task, test = split_holdout(task, settings.holdout_percent, settings.seed)
     else:
-        test = _load(order.test_path, form)
+        test = without_triggers(_load(order.test_path, form), triggers)
     mine = _load(order.attacker_path, form) if order.attacker_path is not None else _share(task, settings)
     other = other_test = None
     if order.transfer_path is not None:
         other_form = replace(form, classes=order.transfer_classes, resize=True)
         other, other_test = split_holdout(_load(order.transfer_path, other_form), OTHER_HOLDOUT_PERCENT, settings.seed)
         other, other_test = other.to(device), other_test.to(device)
+    marked = read_network(order, order.weights_path, device)
     return Scene(
-        marked=read_network(order, order.weights_path, device),
+        marked=marked,
         test=test.to(device),
         other_test=other_test,
-        triggers=triggers,
+        triggers=triggers.to(device),
         families=statement.families,
         prey=Prey(mine.to(device), classes, triggers.count, other, len(order.transfer_classes)),
-        effort=_effort(settings, mine, device),
+        effort=_effort(settings, mine, half=computes_half(settings.precision, device, marked)),
     )
 
 
@@ -182,7 +183,7 @@ def _share(task: LabelledSet, settings: SurvivalSettings) -> LabelledSet:
     return share
 
 
-def _effort(settings: SurvivalSettings, data: LabelledSet, device: torch.device) -> Effort:
+def _effort(settings: SurvivalSettings, data: LabelledSet, *, half: bool) -> Effort:
     return Effort(
         epochs=settings.epochs,
         student_epochs=settings.student_epochs,
@@ -190,7 +191,7 @@ def _effort(settings: SurvivalSettings, data: LabelledSet, device: torch.device)
         batch_size=settings.batch_size,
         flip=settings.flip and data.inputs.dim() == 4,
         crop_padding=settings.crop_padding if data.inputs.dim() == 4 else 0,
-        half=computes_half(settings.precision, device, data.inputs),
+        half=half,
         seed=settings.seed,
     )
 

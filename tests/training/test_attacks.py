@@ -240,11 +240,11 @@ def test_bfloat16_trains_the_task_as_well():
     assert next(network.parameters()).dtype == torch.float32
 
 
-def test_automatic_precision_leaves_tensors_alone_and_obeys_where_told():
-    cpu = torch.device("cpu")
-    assert not computes_half("auto", cpu, torch.zeros(4, 6))
-    assert computes_half("bf16", cpu, torch.zeros(4, 6))
-    assert not computes_half("fp32", cpu, DATA.task.inputs)
+def test_automatic_precision_leaves_networks_without_convolutions_alone_and_obeys_where_told():
+    cpu, plain = torch.device("cpu"), build("mlp", (1, 8, 8), 3)
+    assert not computes_half("auto", cpu, plain)
+    assert computes_half("bf16", cpu, plain)
+    assert not computes_half("fp32", cpu, marked())
 
 
 def test_an_attack_that_diverges_says_so():

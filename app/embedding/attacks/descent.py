@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from app.embedding.data import LabelledSet, network_input, seeded, shuffled_batches
 from app.embedding.networks import MarkedNetwork
-from app.embedding.precision import multiplies_bf16
+from app.embedding.precision import convolves, lay_out, multiplies_bf16, prefer_layout
 from app.errors import TrainingFailed
 
 MOMENTUM = 0.9
@@ -64,9 +64,7 @@ def descend(
     order, augmentation = seeded(effort.seed), seeded(effort.seed + 1)
     optimizer = torch.optim.SGD(network.parameters(), lr=course.rate, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
     kept = zeros_kept(network)
-    is_image = inputs.dim() == 4
-    if is_image:
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch leaves it out of its types
+    prefer_layout(network)
     for epoch in range(course.epochs):
         network.train()
         if course.falling:
@@ -75,8 +73,8 @@ def descend(
         for batch in shuffled_batches(inputs.shape[0], effort.batch_size, order):
             rows = batch.to(device)
             seen = network_input(inputs[rows])
-            if is_image:
-                seen = augmented(seen, effort, augmentation).contiguous(memory_format=torch.channels_last)
+            if seen.dim() == 4:
+                seen = lay_out(augmented(seen, effort, augmentation))
             with torch.autocast(device.type, torch.bfloat16, enabled=effort.half):
                 logits = network(seen)
             loss = loss_of(rows, seen, logits.float())
@@ -117,10 +115,6 @@ def label_loss(data: LabelledSet) -> Loss:
     return lambda rows, _seen, logits: nn.functional.cross_entropy(logits, data.labels[rows])
 
 
-def computes_half(precision: str, device: torch.device, inputs: Tensor) -> bool:
-    """Tell whether to train in bfloat16: if asked, or (`auto`) on images where the device computes it natively."""
-    if precision != "auto":
-        return precision == "bf16"
-    if inputs.dim() != 4:
-        return False
-    return multiplies_bf16(device)
+def computes_half(precision: str, device: torch.device, network: nn.Module) -> bool:
+    """Tell whether to train in bfloat16: if asked, or (`auto`) where the owner's own training would."""
+    return precision == "bf16" or (precision == "auto" and convolves(network) and multiplies_bf16(device))
