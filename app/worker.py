@@ -18,10 +18,10 @@ from sqlalchemy.exc import DBAPIError
 
 from app.db.engine import make_engine, transaction
 from app.db.tables import DisputeRow
-from app.disputes.course import DECIDE_TASK, PROBE_BLOCK_TASK, begin_asking
+from app.disputes.course import ATTEND_TASK, DECIDE_TASK, PROBE_BLOCK_TASK, begin_asking
 from app.disputes.probing import DISPUTE_MANNER, Prober, probe_block
 from app.disputes.resolution import Judge, decide_dispute
-from app.disputes.upkeep import pass_deadlines
+from app.disputes.upkeep import attend, pass_deadlines
 from app.errors import PolicyRefused, Unavailable
 from app.jobs.loop import Every, Handler, Lane, Timing, make_app, run_worker
 from app.jobs.names import COURT, PROBE, SYSTEM
@@ -70,6 +70,7 @@ class Tools:
             OPEN_BEACON_TASK: lambda _, args: open_beacon_of(self, args["entry_index"]),
             PROBE_BLOCK_TASK: probe,
             DECIDE_TASK: decide,
+            ATTEND_TASK: lambda _, args: _attend(self, UUID(args["dispute"])),
             DEADLINE_TASK: lambda _attempt, _args: pass_deadlines(self.engine, self.now()),
         }
         return {name: _patient(handler) for name, handler in handlers.items()}
@@ -85,6 +86,14 @@ def _patient(handler: Handler) -> Handler:
             raise
 
     return run
+
+
+def _attend(tools: Tools, dispute_id: UUID) -> None:
+    try:
+        attend(tools.engine, dispute_id, tools.now())
+    except Exception as error:
+        # Were it dead, the clock would place another at its next look, in a second or two: so it waits, longer and longer.
+        raise Unavailable(f"dispute {dispute_id} cannot be attended to; it is tried again") from error
 
 
 def open_beacon_of(tools: Tools, entry_index: int) -> None:

@@ -22,7 +22,7 @@ from app.db.tables import SigningChallengeRow
 from app.errors import Conflict, DatabaseAway
 from app.jobs.connector import _take_back
 from app.jobs.loop import Every, make_app
-from app.jobs.queue import cancel, enqueue, find_state, verify_current
+from app.jobs.queue import cancel, enqueue, find_state, is_alive, verify_current
 from tests.conftest import Database
 
 ROOT = Path(__file__).parents[2]
@@ -172,17 +172,22 @@ def test_a_worker_leaves_other_queues_alone_and_later_jobs_for_later(workshop: W
     assert workshop.status(other) == workshop.status(later) == "todo"
 
 
-def test_jobs_of_one_lock_never_run_at_once(workshop: Workshop) -> None:
+def test_a_job_lives_while_it_waits_and_while_it_runs(workshop: Workshop) -> None:
+    def lives(queueing_lock: str) -> bool:
+        with transaction(workshop.database.service) as session:
+            return is_alive(session, queueing_lock)
+
+    assert not lives("block")
     with transaction(workshop.database.service) as session:
-        first = enqueue(session, "wait", "probe", workshop.args, lock="dispute")
-        second = enqueue(session, "record", "probe", workshop.args, lock="dispute")
-    other = workshop.place("record")
+        job_id = enqueue(session, "wait", "probe", workshop.args, queueing_lock="block")
+    assert lives("block")
+    assert not lives("another")
     workshop.start_worker()
-    wait_until(lambda: workshop.status(other) == "succeeded")
-    assert workshop.status(second) == "todo"
+    wait_until(lambda: workshop.status(job_id) == "doing")
+    assert lives("block")
     workshop.release()
-    wait_until(lambda: workshop.status(second) == "succeeded")
-    assert workshop.status(first) == "succeeded"
+    wait_until(lambda: workshop.status(job_id) == "succeeded")
+    assert not lives("block")
 
 
 def test_a_job_whose_worker_was_killed_is_finished_by_another(any_workshop: Workshop) -> None:
