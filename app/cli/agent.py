@@ -18,6 +18,7 @@ from app.canonical import Record, as_form, integer, octets, sequence, sha256, te
 from app.cli.client import ApiClient, ApiProblem
 from app.errors import ProofError, Refused
 from app.keys.commitment import MarkingKey
+from app.keys.statement import Statement
 from app.protocol.assessment import beacon_value, expect
 from app.protocol.challenge import challenge_order, seed_of
 from app.protocol.faults import verify_beacon_of, verify_filing
@@ -76,9 +77,15 @@ class ProvenFiling:
 class Agent:
     """One marking key and the disputes of its registration."""
 
-    def __init__(self, client: ApiClient, key: MarkingKey, on_event: OnEvent) -> None:
-        """Answer for `key` through `client`, telling `on_event` what was done or refused."""
+    def __init__(
+        self, client: ApiClient, key: MarkingKey, on_event: OnEvent, *, registration: int | None = None
+    ) -> None:
+        """Answer for `key` through `client`, telling `on_event` what was done or refused.
+
+        A root is public and may be registered again by anyone: `registration` is the one entry to answer for, if given.
+        """
         self._client = client
+        self._registration = registration
         self._key = key
         self._root = key.root()
         self._on_event = on_event
@@ -103,6 +110,18 @@ class Agent:
                 if problem.status != 409:
                     self._refuse(dispute["id"], problem.message)
         return opened
+
+    def registrations(self) -> list[int]:
+        """Find the entries in which this vendor registered the key, of those that are answered for.
+
+        Raises: ProofError; ApiProblem; Unavailable.
+        """
+        found = [self._client.log.entry(item["entry_index"]) for item in self._client.items("/v1/registrations")]
+        ours = [logged.index for logged in found if self._is_ours(expect(logged, RegistrationEntry).statement)]
+        return [index for index in ours if self._registration in (None, index)]
+
+    def _is_ours(self, statement: Statement) -> bool:
+        return (statement.root, statement.count) == (self._root, self._key.count)
 
     def _answer(self, dispute_id: str, dispute: dict[str, Any]) -> int:
         needs = dispute["needs"]
@@ -134,8 +153,10 @@ class Agent:
         record = FilingRecord.parse(shown.record.encode(errors="surrogatepass"))
         registration = log.entry(record.registration)
         statement = expect(registration, RegistrationEntry).statement
-        if (statement.root, statement.count) != (self._root, self._key.count):
+        if not self._is_ours(statement):
             return None
+        if self._registration not in (None, registration.index):
+            raise ProofError(f"the filing is of registration {registration.index}, not of {self._registration}")
         filing, beacon = log.entry(shown.filing_index), log.entry(shown.beacon_index)
         verify_filing(registration, filing, record, shown.signature, shown.blind)
         verify_beacon_of(filing, expect(filing, FilingEntry).nonce_hash, beacon, statement.beacon)

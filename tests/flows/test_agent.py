@@ -5,8 +5,12 @@ is told of them, nothing of a key may leave.
 """
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +18,8 @@ import pytest
 from app.cli.agent import Agent
 from app.cli.client import ApiClient, ApiProblem
 from app.errors import Unavailable
+from app.keys.commitment import MarkingKey
+from app.keys.key_file import encode_key_file
 from app.merkle.checkpoint import verifier_key_text
 from app.signature import public_key_of
 from tests.flows.claimant import ORIGIN, Claimant, Service, innocent, sign_up
@@ -38,11 +44,11 @@ class Scene:
     def told(self) -> Dispute:
         return self.claimant.read(self.dispute_id)
 
-    def agent(self, events: list[dict[str, Any]], log_key: str = "") -> Agent:
+    def agent(self, events: list[dict[str, Any]], log_key: str = "", registration: int | None = None) -> Agent:
         client = self.claimant.service.clients.enter_context(
             ApiClient(self.proxy.url, self.claimant.client.api_key, log_key)
         )
-        return Agent(client, self.claimant.key, events.append)
+        return Agent(client, self.claimant.key, events.append, registration=registration)
 
     def changed(self, change: Change) -> Lie:
         """Lie about the dispute."""
@@ -230,6 +236,14 @@ def test_no_input_is_opened_by_a_log_that_names_another_key_than_it_signs_with(u
     assert unopened.refuses(lie)
 
 
+def test_no_input_is_opened_for_another_registration_than_the_one_to_answer_for(unopened: Scene) -> None:
+    ours = unopened.claimant.registration
+    bound = unopened.agent([], registration=ours + 1)
+    assert "not of" in unopened.refuses(truth, agent=bound)
+    assert bound.registrations() == []
+    assert unopened.agent([], registration=ours).registrations() == unopened.agent([]).registrations() == [ours]
+
+
 # --- before a label key is opened -------------------------------------------------------------------------------------
 
 
@@ -320,3 +334,41 @@ def test_a_dispute_that_is_refused_or_moved_on_holds_up_no_other(service: Servic
         assert claimant.read(first)["blocks_opened"] == 0
         assert agent.answer_all() >= 1
         assert claimant.read(first)["blocks_opened"] == 1
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+def first_words(claimant: Claimant, key: MarkingKey, folder: Path, *options: str) -> str:
+    """Start the command and give the first line that it says."""
+    key_file = folder / "marking.key"
+    key_file.touch(mode=0o600)
+    key_file.write_bytes(encode_key_file(key))
+    url, api_key = claimant.service.url, claimant.client.api_key
+    words = ["agent", str(key_file), "--url", url, "--api-key", api_key, "--with-parent", *options]
+    agent = subprocess.Popen(
+        [sys.executable, "-m", "app.cli", *words],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2]), "COLUMNS": "200"},
+    )
+    assert agent.stdout
+    try:
+        return agent.stdout.readline().decode()
+    finally:
+        agent.terminate()
+        agent.communicate()
+
+
+def test_the_command_says_for_which_registration_it_answers_and_if_there_is_none(
+    owner: Claimant, tmp_path: Path
+) -> None:
+    root = owner.key.root().hex()
+    ready = json.loads(first_words(owner, owner.key, tmp_path, "--json"))
+    assert ready == {"event": "ready", "root": root, "registrations": [owner.registration]}
+    unknown = MarkingKey(b"\x01" * 32, owner.key.inputs[:4])
+    said = first_words(owner, unknown, tmp_path)
+    assert unknown.root().hex() in said
+    assert "has not registered" in said
+    assert "has not registered" in first_words(owner, owner.key, tmp_path, "--registration", "0")
