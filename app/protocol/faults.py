@@ -153,11 +153,11 @@ def _check_interface_origin(evidence: Evidence, arbiter_keys: Sequence[bytes]) -
 
 
 def _check_openings(evidence: Evidence) -> None:
-    inputs = {opening.index: opening for opening in evidence.input_openings}
-    labels = {opening.index: opening for opening in evidence.label_openings}
+    inputs = evidence.inputs
+    labels = {opening.index for opening in evidence.label_openings}
     if len(inputs) != len(evidence.input_openings) or len(labels) != len(evidence.label_openings):
         raise ProofError("a trigger is opened twice")
-    if strangers := (inputs.keys() | labels.keys()) - set(evidence.order):
+    if strangers := (inputs.keys() | labels) - evidence.positions.keys():
         raise ProofError(f"trigger {min(strangers)} was opened outside the challenge")
     for opening in evidence.input_openings:
         verify_input_opening(evidence.statement, opening)
@@ -195,8 +195,8 @@ def _check_roles(evidence: Evidence, number: int, roles: Sequence[Role]) -> None
     policy = evidence.record.policy
     size = policy.block_size
     expected = set()
-    block = list(enumerate(evidence.order))[number * size : (number + 1) * size]
-    for position, index in block:
+    block = evidence.order[number * size : (number + 1) * size]
+    for position, index in enumerate(block, start=number * size):
         for repeat in range(1 + is_repeated(position)):
             expected |= {Role("trigger", index, repeat), Role("look-alike", index, repeat)}
     found = [role for role in roles if role.kind != "cover"]
@@ -221,10 +221,10 @@ def _check_query(evidence: Evidence, query: AskedQuery, codec: Codec) -> None:
 
 
 def _expected_input(evidence: Evidence, role: Role) -> bytes:
-    for opening in evidence.input_openings:
-        if opening.index == role.index:
-            return opening.input if role.kind == "trigger" else look_alike(evidence.seed, role.index, opening.input)
-    raise ProofError(f"trigger {role.index} was asked but its input is not opened")
+    opening = evidence.inputs.get(role.index)
+    if opening is None:
+        raise ProofError(f"trigger {role.index} was asked but its input is not opened")
+    return opening.input if role.kind == "trigger" else look_alike(evidence.seed, role.index, opening.input)
 
 
 def _check_answer(evidence: Evidence, query: AskedQuery, codec: Codec) -> None:
