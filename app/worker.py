@@ -16,7 +16,7 @@ from obstore.store import ObjectStore
 from sqlalchemy import Engine, select
 from sqlalchemy.exc import DBAPIError
 
-from app.db.engine import make_engine, transaction
+from app.db.engine import is_database_busy, make_engine, transaction
 from app.db.tables import DisputeRow
 from app.disputes.course import ATTEND_TASK, DECIDE_TASK, PROBE_BLOCK_TASK, begin_asking
 from app.disputes.probing import DISPUTE_MANNER, Prober, probe_block
@@ -39,9 +39,6 @@ logger = logging.getLogger(__name__)
 # however many suspects keep all of these waiting, beacons are opened, deadlines pass and verdicts are logged.
 LANES = (((COURT, SYSTEM), 4), ((PROBE,), 8))
 QUEUES = (PROBE, COURT, SYSTEM)
-
-# Lock not available, statement cancelled by its timeout, deadlock, serialization: the same may succeed later.
-BUSY_STATES = {"55P03", "57014", "40P01", "40001"}
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ def _patient(handler: Handler) -> Handler:
         try:
             handler(attempt, args)
         except DBAPIError as error:
-            if getattr(error.orig, "sqlstate", None) in BUSY_STATES:
+            if is_database_busy(error):
                 raise Unavailable("the database is busy; the job is tried again") from error
             raise
 
