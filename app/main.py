@@ -4,9 +4,10 @@ Invariants: the log's key fits the database's log before anything is served; the
 """
 
 import re
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import uvicorn
 from alembic.script import ScriptDirectory
@@ -96,6 +97,8 @@ def create_app(settings: Settings, database_url: str) -> FastAPI:
 
 def serve(settings: Settings, *, host: str = "", port: int | None = None) -> None:
     """Serve the API until told to stop, with the embedded Postgres if there is no other."""
+    # uvicorn ends what it serves and then raises the signal again: as an exception, so that the database is stopped, too.
+    signal.signal(signal.SIGTERM, _stop)
     with open_database(settings) as urls:
         app = create_app(settings, urls.service)
         uvicorn.run(
@@ -106,6 +109,10 @@ def serve(settings: Settings, *, host: str = "", port: int | None = None) -> Non
             ws="none",
             timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         )
+
+
+def _stop(_number: int, _frame: object) -> NoReturn:
+    raise SystemExit(0)
 
 
 def body_rules(settings: Settings) -> list[BodyRule]:

@@ -335,7 +335,6 @@ class BlockRow(Base):
     __tablename__ = "blocks"
     dispute_id: Mapped[DisputeId] = mapped_column(primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    indices: Mapped[list[int]]
     state: Mapped[str]
     asking_milliseconds: Mapped[int] = mapped_column(default=0)
     head: Mapped[bytes | None]
@@ -353,14 +352,12 @@ class OpeningRow(Base):
     dispute_id: Mapped[Id]
     trigger_index: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     block: Mapped[int]
-    input_key: Mapped[bytes | None]
-    input: Mapped[bytes | None]
-    label_commitment: Mapped[bytes | None]
-    path: Mapped[list[bytes] | None]
+    input_key: Mapped[bytes]
+    input: Mapped[bytes]
+    label_commitment: Mapped[bytes]
+    path: Mapped[list[bytes]]
     label_key: Mapped[bytes | None]
     label: Mapped[int | None]
-    input_withheld: Mapped[bool] = mapped_column(default=False)
-    label_withheld: Mapped[bool] = mapped_column(default=False)
     __table_args__ = (
         ForeignKeyConstraint(["dispute_id", "block"], ["blocks.dispute_id", "blocks.number"]),
         has_bytes("input_key", 32),
