@@ -14,13 +14,15 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Engine
 
 from app.db.engine import make_engine, transaction
+from app.embedding.attempts import Bench
 from app.embedding.confinement import find_confinement
-from app.embedding.job import EmbeddingWorker
+from app.embedding.job import embed
 from app.errors import DatabaseAway, PolicyRefused
 from app.jobs.loop import Lane, RetryPolicy, Timing, make_app, run_worker
 from app.jobs.names import EMBED_CPU, EMBED_GPU, SYSTEM
@@ -51,7 +53,7 @@ def run(settings: Settings, queues: Sequence[str] = ()) -> None:
             raise PolicyRefused(f"{queue!r} is no embedding queue: use {EMBED_CPU} or {EMBED_GPU}")
     keys = {queue: load_queue_key(settings.queue_key_folder, queue) for queue in queues}
     with open_database(settings) as urls:
-        worker = EmbeddingWorker(
+        bench = Bench(
             engine=make_engine(urls.service, pool_size=2, application="trapstreet embedding worker"),
             store=open_store(settings.objects_place),
             identity=load_log_identity(settings),
@@ -62,9 +64,10 @@ def run(settings: Settings, queues: Sequence[str] = ()) -> None:
             limits=settings.training_limits,
         )
         logger.info("trainings are %s", find_confinement(settings.training_limits).describe())
-        announce(worker.engine, worker.identity, keys)
+        announce(bench.engine, bench.identity, keys)
         stalled_seconds = settings.stalled_seconds
-        app = make_app(urls.service, {EMBED_TASK: worker.embed}, policy=POLICY, stalled_seconds=stalled_seconds)
+        handlers = {EMBED_TASK: partial(embed, bench)}
+        app = make_app(urls.service, handlers, policy=POLICY, stalled_seconds=stalled_seconds)
         logger.info("working on %s", ", ".join(queues))
         timing = Timing(settings.heartbeat_seconds, stalled_seconds, settings.poll_seconds)
         # One at a time: a training takes all the cores, or the GPU.

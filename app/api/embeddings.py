@@ -17,7 +17,8 @@ from app.api.dependencies import InTransaction, Now, Reader, require
 from app.api.fields import Answer, Body, Hex32, LogNumber, Moment, Page, PageOf
 from app.api.problems import WITH_KEY, problems
 from app.db.tables import ID_RANDOM_BYTES, EmbeddingRow
-from app.embedding.orders import EmbeddingOrder, cancel_embedding, list_embeddings, load_embedding, place
+from app.embedding.embedding_order import EmbeddingOrder
+from app.embedding.orders import NewOrder, cancel_order, list_orders, load_order, place
 from app.registry.api_keys import EMBED, Caller
 
 router = APIRouter(prefix="/embeddings", tags=["embeddings"], responses=WITH_KEY)
@@ -142,33 +143,26 @@ def place_embedding(
     queue has announced a key.
     """
     order = EmbeddingOrder.from_request(body.model_dump(exclude={"registration_id", "sealed_key"}))
-    row = place(
-        session,
-        caller.vendor_id,
-        body.registration_id,
-        order,
-        body.sealed_key,
-        now=now,
-        randomness=secrets.token_bytes(ID_RANDOM_BYTES),
-    )
+    new = NewOrder(caller.vendor_id, body.registration_id, order, body.sealed_key)
+    row = place(session, EmbeddingRow, new, now=now, randomness=secrets.token_bytes(ID_RANDOM_BYTES))
     response.headers["Location"] = f"/v1/embeddings/{row.id}"
     return show(row)
 
 
 @router.get("", operation_id="list_embeddings")
-def list_orders(caller: Reader, session: InTransaction, paging: PageOf) -> Page[Embedding]:
+def list_embeddings(caller: Reader, session: InTransaction, paging: PageOf) -> Page[Embedding]:
     """List the caller's orders, the oldest first."""
-    rows = list_embeddings(session, caller.vendor_id, paging.after_id(), paging.limit + 1)
+    rows = list_orders(session, EmbeddingRow, caller.vendor_id, paging.after_id(), paging.limit + 1)
     return paging.page(rows, lambda row: row.id, show)
 
 
 @router.get("/{embedding_id}", operation_id="read_embedding", responses=problems(404))
 def read_embedding(embedding_id: UUID, caller: Reader, session: InTransaction) -> Embedding:
     """Read an order: state, progress, and in the end report, weights and log entry, or the reason of failure."""
-    return show(load_embedding(session, caller.vendor_id, embedding_id))
+    return show(load_order(session, EmbeddingRow, caller.vendor_id, embedding_id))
 
 
 @router.post("/{embedding_id}/cancel", operation_id="cancel_embedding", responses=problems(404, 409))
-def cancel_order(embedding_id: UUID, caller: Embedder, session: InTransaction, now: Now) -> Embedding:
+def cancel_embedding(embedding_id: UUID, caller: Embedder, session: InTransaction, now: Now) -> Embedding:
     """Cancel an order that has not ended; a training that runs is ended within seconds. 409 with the state if it has."""
-    return show(cancel_embedding(session, caller.vendor_id, embedding_id, now))
+    return show(cancel_order(session, EmbeddingRow, caller.vendor_id, embedding_id, now))

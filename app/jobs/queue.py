@@ -18,6 +18,7 @@ from app.errors import Conflict
 
 # Task names: they stand in the database, so renaming one orphans its waiting jobs.
 EMBED_TASK, DEADLINE_TASK = "embed", "pass_deadlines"
+SURVIVE_TASK = "survive"
 RETRY_STALLED_TASK = "retry_stalled"
 
 

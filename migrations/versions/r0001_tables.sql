@@ -192,6 +192,8 @@ CREATE INDEX ix_disputes_deadline_at ON disputes (deadline_at) WHERE verdict IS 
 CREATE INDEX ix_disputes_vendor_id_id ON disputes (vendor_id, id);
 
 CREATE TABLE embeddings (
+    artifact_sha256 BYTEA,
+    entry_index BIGINT,
     id UUID NOT NULL,
     vendor_id UUID NOT NULL,
     registration_id UUID NOT NULL,
@@ -203,19 +205,40 @@ CREATE TABLE embeddings (
     attempt INTEGER NOT NULL,
     progress JSONB NOT NULL,
     report JSONB,
-    artifact_sha256 BYTEA,
-    entry_index BIGINT,
     error JSONB,
     created_at TIMESTAMP WITH TIME ZONE NOT NULL,
     updated_at TIMESTAMP WITH TIME ZONE NOT NULL,
     CONSTRAINT pk_embeddings PRIMARY KEY (id),
     CONSTRAINT ck_embeddings_state_known CHECK (state IN ('queued', 'running', 'done', 'failed', 'cancelled')),
     CONSTRAINT ck_embeddings_artifact_sha256_size CHECK (octet_length(artifact_sha256) = 32),
+    CONSTRAINT fk_embeddings_entry_index_log_entries FOREIGN KEY(entry_index) REFERENCES log_entries (index),
     CONSTRAINT fk_embeddings_vendor_id_vendors FOREIGN KEY(vendor_id) REFERENCES vendors (id),
-    CONSTRAINT fk_embeddings_registration_id_registrations FOREIGN KEY(registration_id) REFERENCES registrations (id),
-    CONSTRAINT fk_embeddings_entry_index_log_entries FOREIGN KEY(entry_index) REFERENCES log_entries (index)
+    CONSTRAINT fk_embeddings_registration_id_registrations FOREIGN KEY(registration_id) REFERENCES registrations (id)
 );
 CREATE INDEX ix_embeddings_vendor_id_id ON embeddings (vendor_id, id);
+
+CREATE TABLE survival_reports (
+    notebook BYTEA NOT NULL,
+    id UUID NOT NULL,
+    vendor_id UUID NOT NULL,
+    registration_id UUID NOT NULL,
+    queue TEXT NOT NULL,
+    order_json JSONB NOT NULL,
+    sealed_key BYTEA NOT NULL,
+    state TEXT NOT NULL,
+    job_id BIGINT,
+    attempt INTEGER NOT NULL,
+    progress JSONB NOT NULL,
+    report JSONB,
+    error JSONB,
+    created_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    updated_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    CONSTRAINT pk_survival_reports PRIMARY KEY (id),
+    CONSTRAINT ck_survival_reports_state_known CHECK (state IN ('queued', 'running', 'done', 'failed', 'cancelled')),
+    CONSTRAINT fk_survival_reports_vendor_id_vendors FOREIGN KEY(vendor_id) REFERENCES vendors (id),
+    CONSTRAINT fk_survival_reports_registration_id_registrations FOREIGN KEY(registration_id) REFERENCES registrations (id)
+);
+CREATE INDEX ix_survival_reports_vendor_id_id ON survival_reports (vendor_id, id);
 
 CREATE TABLE blocks (
     dispute_id UUID NOT NULL,

@@ -20,10 +20,11 @@ from app.db.tables import (
     WorkerKeyRow,
     new_id,
 )
+from app.embedding.attempts import Assignment, Bench, OrderAttempt
 from app.embedding.child_order import NetworkFigures, TrainingReport
-from app.embedding.job import Assignment, EmbeddingWorker, Trained, hold, take
-from app.embedding.orders import EmbeddingOrder, cancel_embedding, place
-from app.embedding.progress import ProgressCurve
+from app.embedding.embedding_order import EmbeddingOrder
+from app.embedding.job import embed, record_result
+from app.embedding.orders import NewOrder, cancel_order, place
 from app.embedding.recipe import Recipe
 from app.errors import DatabaseAway, Malformed, NotFound, TrainingFailed, Unavailable
 from app.jobs.queue import Stopped
@@ -72,7 +73,7 @@ class Desk:
     """A worker and one placed order whose job is being worked on."""
 
     database: Database
-    worker: EmbeddingWorker
+    bench: Bench
     vendor_id: UUID
     registration: RegistrationEntry
     registration_data: bytes
@@ -84,9 +85,11 @@ class Desk:
     def attempt(self, **values: object) -> OneAttempt:
         return OneAttempt(self.job_id, **values)  # type: ignore[arg-type]
 
+    def mine(self, attempt: OneAttempt) -> OrderAttempt[EmbeddingRow]:
+        return OrderAttempt(self.bench, EmbeddingRow, attempt, self.embedding_id)
+
     def take(self, attempt: OneAttempt) -> Assignment | None:
-        with transaction(self.database.service) as session:
-            return take(session, attempt, self.embedding_id, NOW)
+        return self.mine(attempt).take()
 
     def hand_to_another(self) -> None:
         with transaction(self.database.service) as session:
@@ -98,7 +101,7 @@ class Desk:
 
     def models_in_log(self) -> int:
         with transaction(self.database.service) as session:
-            check_log(session, self.worker.identity.public_key, self.worker.identity.origin)
+            check_log(session, self.bench.identity.public_key, self.bench.identity.origin)
             wanted = select(func.count()).select_from(LogEntryRow).where(LogEntryRow.kind == "model")
             return session.scalars(wanted).one()
 
@@ -158,25 +161,21 @@ def desk(database: Database, tmp_path: Path) -> Desk:
         )
         session.flush()
         order = EmbeddingOrder(QUEUE, Recipe(network="mlp"), bytes(32), None, None)
-        row = place(session, vendor_id, registration_id, order, b"sealed", now=NOW, randomness=os.urandom(10))
+        new = NewOrder(vendor_id, registration_id, order, b"sealed")
+        row = place(session, EmbeddingRow, new, now=NOW, randomness=os.urandom(10))
         session.execute(text("UPDATE procrastinate_jobs SET status = 'doing' WHERE id = :id"), {"id": row.job_id})
     store = open_store((tmp_path / "objects").as_uri())
-    worker = EmbeddingWorker(
-        database.service, store, identity, {QUEUE: queue_key}, tmp_path / "work", 2**20, lambda: NOW
-    )
+    bench = Bench(database.service, store, identity, {QUEUE: queue_key}, tmp_path / "work", 2**20, lambda: NOW)
     assert row.job_id is not None
     registration = RegistrationEntry.parse(entry.entry)
-    return Desk(database, worker, vendor_id, registration, entry.entry, row.id, row.job_id, opened.entry)
+    return Desk(database, bench, vendor_id, registration, entry.entry, row.id, row.job_id, opened.entry)
 
 
 def finish(desk: Desk, attempt: OneAttempt) -> None:
     figures = NetworkFigures(9, 10, 4, 4, 3, 100, bytes(32))
     report = TrainingReport(figures, None, None, KEY.root(), Recipe(network="mlp"), "cpu", "2")
-    artifact = ArtifactRow(
-        vendor_id=desk.vendor_id, sha256=b"\x07" * 32, size_bytes=1, media_type="x/y", created_at=NOW
-    )
-    with transaction(desk.database.service) as session:
-        desk.worker._finish(session, attempt, desk.embedding_id, artifact, Trained(report, ProgressCurve()))
+    mine = desk.mine(attempt)
+    mine.deliver(lambda session, row: record_result(mine, session, row, (b"\x07" * 32, 1), report))
 
 
 def test_an_attempt_takes_statement_and_salt_from_the_log(desk):
@@ -184,7 +183,7 @@ def test_an_attempt_takes_statement_and_salt_from_the_log(desk):
     assert taken is not None
     assert taken.statement == desk.registration.statement
     assert taken.salt == salt_of(beacon_value(desk.beacon), KEY.root(), sha256(desk.registration_data))
-    assert taken.sealed_key == b"sealed"
+    assert taken.secrets.sealed == b"sealed"
     assert b"sealed" not in repr(taken).encode()
     assert desk.row().state == "running"
 
@@ -195,7 +194,7 @@ def test_an_attempt_that_lost_its_job_takes_holds_and_writes_nothing(desk):
     desk.hand_to_another()
     assert desk.take(first) is None
     with transaction(desk.database.service) as session:
-        assert hold(session, first, desk.embedding_id) is None
+        assert desk.mine(first).hold(session) is None
     finish(desk, first)
     assert (desk.row().state, desk.models_in_log()) == ("running", 0)
     second = desk.attempt(number=1)
@@ -234,14 +233,14 @@ def test_a_cancelled_order_is_nobodys(desk):
     attempt = desk.attempt()
     desk.take(attempt)
     with transaction(desk.database.service) as session:
-        cancel_embedding(session, desk.vendor_id, desk.embedding_id, NOW)
+        cancel_order(session, EmbeddingRow, desk.vendor_id, desk.embedding_id, NOW)
     finish(desk, attempt)
     assert (desk.row().state, desk.models_in_log()) == ("cancelled", 0)
     assert desk.take(attempt) is None
 
 
 def test_an_order_that_cannot_succeed_ends_with_its_reason_and_without_its_key(desk):
-    desk.worker.embed(desk.attempt(), {"embedding_id": str(desk.embedding_id)})
+    embed(desk.bench, desk.attempt(), {"order_id": str(desk.embedding_id)})
     row = desk.row()
     assert (row.state, row.error["code"], row.sealed_key) == ("failed", NotFound.code, b"")
 
@@ -250,11 +249,11 @@ def test_what_may_pass_goes_back_to_the_queue_until_the_last_attempt(desk):
     attempt = desk.attempt()
     desk.take(attempt)
     with pytest.raises(Unavailable):
-        desk.worker._settle(attempt, desk.embedding_id, Unavailable("the object store failed"))
+        desk.mine(attempt).settle(Unavailable("the object store failed"))
     assert (desk.row().state, desk.row().error["code"], desk.row().sealed_key) == ("queued", "unavailable", b"sealed")
     last = desk.attempt(is_last=True)
     desk.take(last)
-    desk.worker._settle(last, desk.embedding_id, TrainingFailed("the training child ended with status -9"))
+    desk.mine(last).settle(TrainingFailed("the training child ended with status -9"))
     assert (desk.row().state, desk.row().error["code"]) == ("failed", "training_failed")
 
 
@@ -262,14 +261,14 @@ def test_what_the_child_says_is_final_and_keeps_its_code(desk):
     attempt = desk.attempt()
     desk.take(attempt)
     error = TrainingFailed("no channel 4", state=Malformed.code, pointer="/recipe")
-    desk.worker._settle(attempt, desk.embedding_id, error)
+    desk.mine(attempt).settle(error)
     assert desk.row().error == {"code": "malformed", "message": "no channel 4", "pointer": "/recipe"}
 
 
 def test_a_worker_that_stops_leaves_the_order_to_the_next(desk):
     attempt = desk.attempt(stopping=True)
     with pytest.raises(Stopped):
-        desk.worker.embed(attempt, {"embedding_id": str(desk.embedding_id)})
+        embed(desk.bench, attempt, {"order_id": str(desk.embedding_id)})
     assert desk.row().state == "running"
     desk.hand_to_another()
     assert desk.take(desk.attempt(number=1)) is not None
@@ -279,14 +278,14 @@ def test_the_absence_of_the_database_is_no_reason_to_fail(desk):
     attempt = desk.attempt(is_last=True)
     desk.take(attempt)
     with pytest.raises(DatabaseAway):
-        desk.worker._settle(attempt, desk.embedding_id, DatabaseAway("away"))
+        desk.mine(attempt).settle(DatabaseAway("away"))
     assert desk.row().state == "running"
 
 
 def test_folders_of_dead_attempts_are_removed(desk):
-    dead = desk.worker.work_dir / f"embed-{desk.job_id}-0"
+    dead = desk.bench.work_dir / f"job-{desk.job_id}-0"
     dead.mkdir(parents=True)
     (dead / "train_data").write_bytes(b"x")
     desk.hand_to_another()
-    desk.worker.embed(desk.attempt(number=1), {"embedding_id": str(desk.embedding_id)})
-    assert list(desk.worker.work_dir.iterdir()) == []
+    embed(desk.bench, desk.attempt(number=1), {"order_id": str(desk.embedding_id)})
+    assert list(desk.bench.work_dir.iterdir()) == []
