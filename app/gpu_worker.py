@@ -1,4 +1,4 @@
-"""The embedding worker: takes orders from `embed.cpu` or `embed.gpu` and trains each in a child process.
+"""The embedding worker: takes orders from `embed.cpu` or `embed.gpu`, to train or to attack, each in a child process.
 
 Despite its name it needs no GPU, and this process never imports torch: the child does.
 
@@ -23,10 +23,11 @@ from app.db.engine import make_engine, transaction
 from app.embedding.attempts import Bench
 from app.embedding.confinement import find_confinement
 from app.embedding.job import embed
+from app.embedding.survival_job import survive
 from app.errors import DatabaseAway, PolicyRefused
 from app.jobs.loop import Lane, RetryPolicy, Timing, make_app, run_worker
 from app.jobs.names import EMBED_CPU, EMBED_GPU, SYSTEM
-from app.jobs.queue import EMBED_TASK
+from app.jobs.queue import EMBED_TASK, SURVIVE_TASK
 from app.keys.sealing import SEED_BYTES, QueueKey
 from app.log.store import LogIdentity
 from app.registry.worker_keys import announce_worker_key
@@ -66,7 +67,7 @@ def run(settings: Settings, queues: Sequence[str] = ()) -> None:
         logger.info("trainings are %s", find_confinement(settings.training_limits).describe())
         announce(bench.engine, bench.identity, keys)
         stalled_seconds = settings.stalled_seconds
-        handlers = {EMBED_TASK: partial(embed, bench)}
+        handlers = {EMBED_TASK: partial(embed, bench), SURVIVE_TASK: partial(survive, bench)}
         app = make_app(urls.service, handlers, policy=POLICY, stalled_seconds=stalled_seconds)
         logger.info("working on %s", ", ".join(queues))
         timing = Timing(settings.heartbeat_seconds, stalled_seconds, settings.poll_seconds)

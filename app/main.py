@@ -25,6 +25,7 @@ from app.api import (
     problems,
     queues,
     registrations,
+    survival_reports,
     suspects,
     vendors,
 )
@@ -46,6 +47,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     artifacts.router,
     queues.router,
     embeddings.router,
+    survival_reports.router,
     suspects.router,
     disputes.router,
     log.router,
@@ -117,10 +119,10 @@ def _stop(_number: int, _frame: object) -> NoReturn:
 
 def body_rules(settings: Settings) -> list[BodyRule]:
     """Say how large bodies may be and of which media types."""
-    openings = r"/v1/disputes/[^/]+/(input|label)-openings|/v1/embeddings"
+    with_keys = r"/v1/disputes/[^/]+/(input|label)-openings|/v1/embeddings|/v1/survival-reports"
     return [
         BodyRule(re.compile("/v1/artifacts"), settings.max_artifact_bytes, artifacts.MEDIA_TYPES),
-        BodyRule(re.compile(openings), settings.max_openings_bytes, JSON),
+        BodyRule(re.compile(with_keys), settings.max_openings_bytes, JSON),
         BodyRule(re.compile(".*", re.DOTALL), settings.max_json_bytes, JSON),
     ]
 

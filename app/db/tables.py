@@ -224,7 +224,7 @@ class SurvivalReportRow(OrderRow):
     """An order to attack a marked model and count what is left; `notebook` is what its attempts have finished so far."""
 
     __tablename__ = "survival_reports"
-    notebook: Mapped[bytes] = mapped_column(default=b"")
+    notebook: Mapped[dict[str, Any]] = mapped_column(default=dict)
     __table_args__ = (is_one_of("state", ORDER_STATES), Index(None, "vendor_id", "id"))
 
 

@@ -1,8 +1,8 @@
 """What a parent tells the survival child, and what comes back. No torch here.
 
 The pipes work as app.embedding.child_order says: the order, the secrets, then events. Events: {"event": "progress",
-"attack", "number", "attacks", "epoch", "epochs"}; {"event": "attack", "result": a Measured}; {"event": "done", "report":
-a SurvivalReport} or {"event": "error", "code", "message", "pointer"}.
+"attack", "number", "attacks", "epoch", "epochs"}; {"event": "attack", "run", "result": a Measured}, with the name of what
+is measured, by content; {"event": "done", "report": a SurvivalReport} or {"event": "error", "code", "message", "pointer"}.
 In the output folder: `measured.jsonl` (every finished attack, from which a killed run goes on), `survival.json` (the
 report), `survival.html` (the same as a page).
 

@@ -218,7 +218,7 @@ CREATE TABLE embeddings (
 CREATE INDEX ix_embeddings_vendor_id_id ON embeddings (vendor_id, id);
 
 CREATE TABLE survival_reports (
-    notebook BYTEA NOT NULL,
+    notebook JSONB NOT NULL,
     id UUID NOT NULL,
     vendor_id UUID NOT NULL,
     registration_id UUID NOT NULL,
