@@ -24,10 +24,11 @@ from app.embedding.attempts import Bench
 from app.embedding.confinement import find_confinement
 from app.embedding.job import embed
 from app.embedding.survival_job import survive
+from app.embedding.white_box_job import check_white_box
 from app.errors import DatabaseAway, PolicyRefused
 from app.jobs.loop import Lane, RetryPolicy, Timing, make_app, run_worker
 from app.jobs.names import EMBED_CPU, EMBED_GPU, SYSTEM
-from app.jobs.queue import EMBED_TASK, SURVIVE_TASK
+from app.jobs.queue import EMBED_TASK, SURVIVE_TASK, WHITE_BOX_TASK
 from app.keys.sealing import SEED_BYTES, QueueKey
 from app.log.store import LogIdentity
 from app.registry.worker_keys import announce_worker_key
@@ -41,6 +42,8 @@ logger = logging.getLogger(__name__)
 POLICY = RetryPolicy(max_attempts=3)
 
 DATABASE_LOOK_SECONDS = 1.0
+
+HANDLERS = {EMBED_TASK: embed, SURVIVE_TASK: survive, WHITE_BOX_TASK: check_white_box}
 
 
 def run(settings: Settings, queues: Sequence[str] = ()) -> None:
@@ -67,7 +70,7 @@ def run(settings: Settings, queues: Sequence[str] = ()) -> None:
         logger.info("trainings are %s", find_confinement(settings.training_limits).describe())
         announce(bench.engine, bench.identity, keys)
         stalled_seconds = settings.stalled_seconds
-        handlers = {EMBED_TASK: partial(embed, bench), SURVIVE_TASK: partial(survive, bench)}
+        handlers = {name: partial(handler, bench) for name, handler in HANDLERS.items()}
         app = make_app(urls.service, handlers, policy=POLICY, stalled_seconds=stalled_seconds)
         logger.info("working on %s", ", ".join(queues))
         timing = Timing(settings.heartbeat_seconds, stalled_seconds, settings.poll_seconds)

@@ -28,6 +28,7 @@ from app.api import (
     survival_reports,
     suspects,
     vendors,
+    white_box_checks,
 )
 from app.api.body_limits import JSON, BodyLimits, BodyRule
 from app.api.dependencies import Service
@@ -48,6 +49,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     queues.router,
     embeddings.router,
     survival_reports.router,
+    white_box_checks.router,
     suspects.router,
     disputes.router,
     log.router,
@@ -119,7 +121,7 @@ def _stop(_number: int, _frame: object) -> NoReturn:
 
 def body_rules(settings: Settings) -> list[BodyRule]:
     """Say how large bodies may be and of which media types."""
-    with_keys = r"/v1/disputes/[^/]+/(input|label)-openings|/v1/embeddings|/v1/survival-reports"
+    with_keys = r"/v1/disputes/[^/]+/(input|label)-openings|/v1/(embeddings|survival-reports|white-box-checks)"
     return [
         BodyRule(re.compile("/v1/artifacts"), settings.max_artifact_bytes, artifacts.MEDIA_TYPES),
         BodyRule(re.compile(with_keys), settings.max_openings_bytes, JSON),

@@ -217,6 +217,7 @@ class EmbeddingRow(OrderRow):
         is_one_of("state", ORDER_STATES),
         has_bytes("artifact_sha256", 32),
         Index(None, "vendor_id", "id"),
+        Index(None, "artifact_sha256"),
     )
 
 
@@ -225,6 +226,13 @@ class SurvivalReportRow(OrderRow):
 
     __tablename__ = "survival_reports"
     notebook: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    __table_args__ = (is_one_of("state", ORDER_STATES), Index(None, "vendor_id", "id"))
+
+
+class WhiteBoxCheckRow(OrderRow):
+    """An order to ask a suspect's weights, which are at hand."""
+
+    __tablename__ = "white_box_checks"
     __table_args__ = (is_one_of("state", ORDER_STATES), Index(None, "vendor_id", "id"))
 
 

@@ -121,8 +121,9 @@ class OrderAttempt(Generic[R]):
         for name, digest in artifacts.items():
             if digest is not None:
                 self.attempt.raise_if_stopping()
-                download(self.bench.store, digest, folder / name)
-                paths[name] = str(folder / name)
+                path = folder / name.replace("/", ".")
+                download(self.bench.store, digest, path)
+                paths[name] = str(path)
         return paths
 
     def should_stop(self) -> bool:

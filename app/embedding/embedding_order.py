@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from app.canonical import Record, as_form, choice, nullable, octets
+from app.embedding.orders import check_device
 from app.embedding.recipe import Recipe
 from app.errors import Malformed
 from app.jobs.names import EMBED_CPU, EMBED_GPU
@@ -34,11 +35,7 @@ class EmbeddingOrder(Record):
             raise Malformed(
                 "weights go with the recipe's mode pretrained, and only with it", pointer=f"{pointer}/model"
             )
-        if self.queue == EMBED_CPU and self.recipe.device == "cuda":
-            raise Malformed(
-                f"the workers of {EMBED_CPU} have no CUDA device: choose {EMBED_GPU} or another device",
-                pointer=f"{pointer}/recipe/device",
-            )
+        check_device(self.queue, self.recipe.device, f"{pointer}/recipe/device")
 
     def check_registered(self, statement: Statement) -> None:
         """Refuse a recipe for other inputs than the registered ones."""

@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session, defer
 
 from app.db.tables import ArtifactRow, OrderRow, RegistrationRow, WorkerKeyRow, new_id
 from app.errors import Conflict, Malformed, NotFound, TooLarge
+from app.jobs.names import EMBED_CPU, EMBED_GPU
 from app.jobs.queue import cancel, enqueue
 from app.keys.statement import Statement, parse_statement
 
@@ -42,7 +43,7 @@ class Order(Protocol):
         """Name the queue whose workers it is for."""
 
     def artifacts(self) -> dict[str, bytes | None]:
-        """Name what a worker has to fetch: the request's fields and the digests in them."""
+        """Name what a worker has to fetch: the places in the request and the digests there."""
 
     def check_registered(self, statement: Statement) -> None:
         """Refuse an order that does not fit its registration."""
@@ -104,6 +105,17 @@ def check_sealed_key(sealed_key: bytes) -> None:
         raise Malformed("seal the marking key to the queue's public key", pointer="/sealed_key")
     if len(sealed_key) > MAX_SEALED_KEY_BYTES:
         raise TooLarge(f"a sealed key may have {MAX_SEALED_KEY_BYTES} bytes", pointer="/sealed_key")
+
+
+def check_device(queue: str, device: str, pointer: str) -> None:
+    """Refuse a device that the workers of a queue have not.
+
+    Raises: Malformed.
+    """
+    if queue == EMBED_CPU and device == "cuda":
+        raise Malformed(
+            f"the workers of {EMBED_CPU} have no CUDA device: choose {EMBED_GPU} or another device", pointer=pointer
+        )
 
 
 def check_ready(session: Session, registration: RegistrationRow, statement: Statement, queue: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from app.canonical import Record, as_form, choice, nullable, octets, sequence, text
 from app.embedding.attacks.catalogue import suite
 from app.embedding.child_order import SealedKey
+from app.embedding.orders import check_device
 from app.embedding.survival_order import SurvivalOrder, SurvivalSettings
 from app.errors import Malformed
 from app.jobs.names import EMBED_CPU, EMBED_GPU
@@ -39,11 +40,7 @@ class ReportOrder(Record):
 
     def check(self, pointer: str) -> None:
         """Refuse an order that no worker of its queue can do."""
-        if self.queue == EMBED_CPU and self.settings.device == "cuda":
-            raise Malformed(
-                f"the workers of {EMBED_CPU} have no CUDA device: choose {EMBED_GPU} or another device",
-                pointer=f"{pointer}/settings/device",
-            )
+        check_device(self.queue, self.settings.device, f"{pointer}/settings/device")
 
     def check_registered(self, statement: Statement) -> None:
         """Refuse attacks that do not fit the registered inputs, or lack what they need."""

@@ -18,7 +18,7 @@ from app.errors import Conflict
 
 # Task names: they stand in the database, so renaming one orphans its waiting jobs.
 EMBED_TASK, DEADLINE_TASK = "embed", "pass_deadlines"
-SURVIVE_TASK = "survive"
+SURVIVE_TASK, WHITE_BOX_TASK = "survive", "check_white_box"
 RETRY_STALLED_TASK = "retry_stalled"
 
 

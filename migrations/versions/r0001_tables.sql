@@ -215,6 +215,7 @@ CREATE TABLE embeddings (
     CONSTRAINT fk_embeddings_vendor_id_vendors FOREIGN KEY(vendor_id) REFERENCES vendors (id),
     CONSTRAINT fk_embeddings_registration_id_registrations FOREIGN KEY(registration_id) REFERENCES registrations (id)
 );
+CREATE INDEX ix_embeddings_artifact_sha256 ON embeddings (artifact_sha256);
 CREATE INDEX ix_embeddings_vendor_id_id ON embeddings (vendor_id, id);
 
 CREATE TABLE survival_reports (
@@ -239,6 +240,28 @@ CREATE TABLE survival_reports (
     CONSTRAINT fk_survival_reports_registration_id_registrations FOREIGN KEY(registration_id) REFERENCES registrations (id)
 );
 CREATE INDEX ix_survival_reports_vendor_id_id ON survival_reports (vendor_id, id);
+
+CREATE TABLE white_box_checks (
+    id UUID NOT NULL,
+    vendor_id UUID NOT NULL,
+    registration_id UUID NOT NULL,
+    queue TEXT NOT NULL,
+    order_json JSONB NOT NULL,
+    sealed_key BYTEA NOT NULL,
+    state TEXT NOT NULL,
+    job_id BIGINT,
+    attempt INTEGER NOT NULL,
+    progress JSONB NOT NULL,
+    report JSONB,
+    error JSONB,
+    created_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    updated_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    CONSTRAINT pk_white_box_checks PRIMARY KEY (id),
+    CONSTRAINT ck_white_box_checks_state_known CHECK (state IN ('queued', 'running', 'done', 'failed', 'cancelled')),
+    CONSTRAINT fk_white_box_checks_vendor_id_vendors FOREIGN KEY(vendor_id) REFERENCES vendors (id),
+    CONSTRAINT fk_white_box_checks_registration_id_registrations FOREIGN KEY(registration_id) REFERENCES registrations (id)
+);
+CREATE INDEX ix_white_box_checks_vendor_id_id ON white_box_checks (vendor_id, id);
 
 CREATE TABLE blocks (
     dispute_id UUID NOT NULL,

@@ -42,7 +42,7 @@ ENDLESS = {**TINY, "epochs": 10_000, "compare_plain": False}
 LONG = {**TINY, "epochs": 700, "compare_plain": False}
 
 
-def wait_until(is_so: Callable[[], Any], seconds: float = 60.0) -> None:
+def wait_until(is_so: Callable[[], Any], seconds: float = 180.0) -> None:
     deadline = time.monotonic() + seconds
     while not is_so():
         assert time.monotonic() < deadline, "it did not happen in time"
