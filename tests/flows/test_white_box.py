@@ -13,7 +13,7 @@ from app.embedding.white_box import NOT_EVIDENCE, WhiteBoxReport
 from tests.flows.embedding_house import House, Vendor, open_house, refused, sign_up
 from tests.training.examples import TINY
 
-LATER = "2026-01-01T00:00:00Z"
+BEFORE = "2026-01-01T00:00:00Z"
 
 
 @pytest.fixture(scope="module")
@@ -94,10 +94,10 @@ def test_a_head_that_the_log_does_not_show_to_be_older_is_refused(owner, models)
         (check_of(owner, older, **with_head(older, older)), "before the head"),
         (check_of(owner, older, **with_head(unknown, older)), "no model entry"),
         (check_of(owner, unknown, **with_head(older, older)), "nothing shows"),
-        (check_of(owner, unknown, **with_head(older, older, suspect_since=LATER)), "not yet committed"),
+        (check_of(owner, unknown, **with_head(older, older, suspect_since=BEFORE)), "not yet committed"),
     ):
         problem = refused(lambda o=order: owner.client.post(owner.path, o))
-        assert (problem.status, problem.code) == (422, "policy_refused")
+        assert (problem.status, problem.problem["code"]) == (422, "policy_refused")
         assert reason in problem.problem["detail"]
     assert len(list(owner.client.items(owner.path))) == before
 
@@ -105,7 +105,7 @@ def test_a_head_that_the_log_does_not_show_to_be_older_is_refused(owner, models)
 @pytest.mark.parametrize(
     ("changes", "pointer"),
     [
-        ({"suspect_since": LATER}, "/suspect_since"),
+        ({"suspect_since": BEFORE}, "/suspect_since"),
         ({"head": "marked", "suspect_since": "9999-01-01T00:00:00Z"}, "/suspect_since"),
         ({"head": "marked", "suspect_since": "soon"}, "/suspect_since"),
         ({"head": "marked"}, "/controls"),
