@@ -18,7 +18,7 @@ MARKED_WEIGHTS = "marked.safetensors"
 REPORT = "report.json"
 
 # Begins the name of a run that is not over yet, beside the results; gone when these are written.
-UNFINISHED = "unfinished-"
+UNFINISHED_RUN = "unfinished-"
 
 
 def write_whole(path: Path, data: bytes) -> None:

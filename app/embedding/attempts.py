@@ -7,7 +7,8 @@
 
 Invariants: an attempt that lost its job writes nothing, so an order has one result; an order that cannot succeed ends as
 failed, with a code; what may pass (store away, child killed) is tried again.
-What a crash leaves behind: a folder of this attempt, which the next attempt on this machine removes.
+What a crash leaves behind: a folder of this attempt, which the next attempt on this machine removes; a training that was
+unfinished in it goes on there.
 Trust: the worker holds the queue's seed and hands it to a child through a pipe; it never sees the marking key open.
 """
 
@@ -28,7 +29,7 @@ from sqlalchemy.orm import Session
 from app.canonical import sha256
 from app.db.engine import transaction
 from app.db.tables import RegistrationRow
-from app.embedding.artifacts import remove_tree
+from app.embedding.artifacts import UNFINISHED_RUN, remove_tree
 from app.embedding.child_order import SealedKey
 from app.embedding.limits import Limits
 from app.embedding.orders import UNFINISHED, R, end_order, lock_order
@@ -209,13 +210,14 @@ def work_on(bench: Bench, row_type: type[R], attempt: Attempt, args: Mapping[str
     """
     mine = OrderAttempt(bench, row_type, attempt, UUID(args["order_id"]))
     assignment = mine.take()
-    if assignment is None:
-        return
     try:
-        with attempt_folder(bench.work_dir, attempt) as folder:
-            mine.deliver(work(mine, assignment, folder))
+        if assignment is not None:
+            with attempt_folder(bench.work_dir, attempt) as folder:
+                mine.deliver(work(mine, assignment, folder))
     except TrapstreetError as error:
         mine.settle(error)
+    # Ended, here or elsewhere: no attempt goes on from what was left unfinished.
+    remove_tree(kept_folder(bench.work_dir, attempt))
 
 
 def read_terms(session: Session, registration_id: UUID) -> tuple[Statement, bytes]:
@@ -233,18 +235,40 @@ def read_terms(session: Session, registration_id: UUID) -> tuple[Statement, byte
 
 @contextmanager
 def attempt_folder(work_dir: Path, attempt: Attempt) -> Iterator[Path]:
-    """Give a folder (0700) for one attempt; earlier attempts on this machine that died left theirs, which go now."""
+    """Give a folder (0700) for one attempt, with `output` in it.
+
+    Earlier attempts on this machine that died left theirs, which go now; runs that they left unfinished lie in `output`.
+    """
     work_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for old in work_dir.glob(f"job-{attempt.job_id}-*"):
-        remove_tree(old)
+    kept = kept_folder(work_dir, attempt)
+    for old in sorted(work_dir.glob(f"job-{attempt.job_id}-[0-9]*")):
+        end_attempt(old, kept)
     folder = work_dir / f"job-{attempt.job_id}-{attempt.number}"
     folder.mkdir(mode=0o700)
+    output = folder / "output"
+    if kept.exists():
+        kept.rename(output)
+    output.mkdir(mode=0o700, exist_ok=True)
     try:
         yield folder
     except OSError as error:
         raise Unavailable(f"the worker's disk failed: {error.strerror}") from error
     finally:
-        remove_tree(folder)
+        end_attempt(folder, kept)
+
+
+def kept_folder(work_dir: Path, attempt: Attempt) -> Path:
+    """Name the folder in which a job's unfinished runs lie between its attempts on this machine."""
+    return work_dir / f"job-{attempt.job_id}-kept"
+
+
+def end_attempt(folder: Path, kept: Path) -> None:
+    """Remove an attempt's folder, but for the runs that it left unfinished."""
+    for path in (folder / "output").glob(f"{UNFINISHED_RUN}*"):
+        if path.is_file() and not path.is_symlink():  # what a stranger's program put there instead is not ours
+            kept.mkdir(mode=0o700, exist_ok=True)
+            path.replace(kept / path.name)
+    remove_tree(folder)
 
 
 def error_json(error: TrapstreetError) -> dict[str, Any]:

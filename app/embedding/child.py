@@ -31,7 +31,7 @@ from torch import distributed as dist
 
 from app.canonical import lp, sha256, u32
 from app.embedding.archives import DataForm, load_dataset
-from app.embedding.artifacts import MARKED_WEIGHTS, REPORT, UNFINISHED, digest_of_file, write_whole
+from app.embedding.artifacts import MARKED_WEIGHTS, REPORT, UNFINISHED_RUN, digest_of_file, write_whole
 from app.embedding.checkpoint import Checkpoint
 from app.embedding.child_order import (
     ChildOrder,
@@ -277,12 +277,12 @@ class Runs:
 
     def forget(self) -> None:
         """Remove what was kept: the order's results are written."""
-        for path in self._folder.glob(f"{UNFINISHED}*"):
+        for path in self._folder.glob(f"{UNFINISHED_RUN}*"):
             path.unlink()
 
     def _checkpoint(self, name: str) -> Checkpoint:
         every_seconds = self.order.checkpoint_millis / MILLI
-        return Checkpoint(self._folder / f"{UNFINISHED}{name}.safetensors", f"{name} {self._owner}", every_seconds)
+        return Checkpoint(self._folder / f"{UNFINISHED_RUN}{name}.safetensors", f"{name} {self._owner}", every_seconds)
 
 
 def owner_of(order: ChildOrder, ranks: Ranks) -> str:

@@ -73,7 +73,6 @@ def child_order(mine: OrderAttempt[EmbeddingRow], assignment: Assignment, folder
     wanted = EmbeddingOrder.from_json(assignment.order_json)
     paths = mine.fetch(wanted.artifacts(), folder)
     output = folder / "output"
-    output.mkdir()
     order = ChildOrder(
         statement=assignment.statement,
         salt=assignment.salt,

@@ -41,7 +41,6 @@ def attack(
     wanted = ReportOrder.from_json(assignment.order_json)
     paths = mine.fetch(wanted.artifacts(), folder)
     output = folder / "output"
-    output.mkdir()
     order = wanted.child_order(assignment.statement, assignment.salt, paths, str(output))
     order.check("")
     progress = read_progress(mine)
@@ -54,8 +53,8 @@ def attack(
     def on_event(event: dict[str, Any]) -> None:
         mine.tell(write_progress, at_once=progress.add(event))
 
-    environment = mine.bench.child_environment
-    report = run_survival(order, assignment.secrets, on_event, mine.should_stop, environment=environment)
+    environment, limits = mine.bench.child_environment, mine.bench.limits
+    report = run_survival(order, assignment.secrets, on_event, mine.should_stop, environment=environment, limits=limits)
 
     def finish(_session: Session, row: SurvivalReportRow) -> None:
         row.progress, row.notebook, row.report = progress.to_json(), {}, report.to_json()

@@ -31,11 +31,10 @@ def ask(
     wanted = CheckOrder.from_json(assignment.order_json)
     paths = mine.fetch(wanted.artifacts(), folder)
     output = folder / "output"
-    output.mkdir()
     order = wanted.child_order(assignment.statement, assignment.salt, paths, str(output))
     order.check("")
-    environment = mine.bench.child_environment
-    report = run_white_box(order, assignment.secrets, mine.should_stop, environment=environment)
+    environment, limits = mine.bench.child_environment, mine.bench.limits
+    report = run_white_box(order, assignment.secrets, mine.should_stop, environment=environment, limits=limits)
 
     def finish(_session: Session, row: WhiteBoxCheckRow) -> None:
         row.report = report.to_json()

@@ -18,8 +18,8 @@ from app.cli.client import ApiClient, ApiProblem, register_statement, register_v
 from app.cli.vendor import make_statement, read_registration
 from app.db.engine import transaction
 from app.db.tables import EmbeddingRow
-from app.embedding.trigger_order import FamilyOrder
 from app.embedding.orders import R
+from app.embedding.trigger_order import FamilyOrder
 from app.gpu_worker import announce, load_queue_key
 from app.keys.commitment import MarkingKey
 from app.keys.key_file import encode_key_file

@@ -7,6 +7,8 @@ import pytest
 from app.canonical import sha256
 from app.db.engine import transaction
 from app.db.tables import EmbeddingRow
+from app.embedding.artifacts import UNFINISHED_RUN
+from app.embedding.attempts import attempt_folder
 from app.embedding.child_order import NetworkFigures, TrainingReport
 from app.embedding.embedding_order import EmbeddingOrder
 from app.embedding.job import embed, record_result
@@ -27,7 +29,7 @@ def desk(database: Database, tmp_path: Path) -> Desk[EmbeddingRow]:
 
 def finish(desk: Desk[EmbeddingRow], attempt: OneAttempt) -> None:
     figures = NetworkFigures(9, 10, 4, 4, 3, 100, bytes(32))
-    report = TrainingReport(figures, None, None, KEY.root(), Recipe(network="mlp"), "cpu", "2")
+    report = TrainingReport(figures, None, None, None, (), KEY.root(), Recipe(network="mlp"), "cpu", "2")
     mine = desk.mine(attempt)
     mine.deliver(lambda session, row: record_result(mine, session, row, (b"\x07" * 32, 1), report))
 
@@ -134,4 +136,20 @@ def test_folders_of_dead_attempts_are_removed(desk):
     (dead / "train_data").write_bytes(b"x")
     desk.hand_to_another()
     embed(desk.bench, desk.attempt(number=1), {"order_id": str(desk.order_id)})
+    assert list(desk.bench.work_dir.iterdir()) == []
+
+
+def test_the_next_attempt_finds_what_a_dead_one_left_unfinished_and_nothing_else(desk, tmp_path):
+    dead = desk.bench.work_dir / f"job-{desk.job_id}-0" / "output"
+    dead.mkdir(parents=True)
+    (dead / f"{UNFINISHED_RUN}marked.safetensors").write_bytes(b"half")
+    (dead / f"{UNFINISHED_RUN}link").symlink_to(tmp_path)
+    (dead / "other").write_bytes(b"x")
+    desk.hand_to_another()
+    for number in (1, 2):
+        with attempt_folder(desk.bench.work_dir, desk.attempt(number=number)) as folder:
+            assert [path.name for path in (folder / "output").iterdir()] == [f"{UNFINISHED_RUN}marked.safetensors"]
+            assert (folder / "output" / f"{UNFINISHED_RUN}marked.safetensors").read_bytes() == b"half"
+    desk.hand_to_another()
+    embed(desk.bench, desk.attempt(number=2), {"order_id": str(desk.order_id)})
     assert list(desk.bench.work_dir.iterdir()) == []
