@@ -65,7 +65,11 @@ class NewEmbedding(Body):
         description="SHA-256 of an uploaded artifact: image folders in an archive, or safetensors."
     )
     test_data: Hex32 | None = Field(None, description="The same for testing; null: a share of the data is held out.")
-    model: Hex32 | None = Field(None, description="Weights to go on from; with the recipe's mode `pretrained` only.")
+    model: Hex32 | None = Field(
+        None,
+        description="What to go on from: weights (safetensors), or with the network `exported` a program (.pt2); "
+        "with the recipe's mode `pretrained` only.",
+    )
     sealed_key: Base64 = Field(
         description="The key file, sealed with HPKE to the queue's public key and bound to the registration's root."
     )

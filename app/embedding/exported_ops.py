@@ -92,17 +92,12 @@ TRAINING_ARGUMENT = {
     "alpha_dropout.default": "train",
 }
 
-# Results that share memory with an argument though torch's schema does not say so.
-SHARES_MEMORY = frozenset(
-    (
-        *TRAINING_ARGUMENT,
-        "type_as.default",
-        "einsum.default",
-        "pad.default",
-        "tile.default",
-        "repeat_interleave.self_int",
-    )
-) | {"pixel_shuffle.default", "pixel_unshuffle.default", "channel_shuffle.default", "squeeze.default"}
+# Results that may share memory with an argument though torch's schema does not say so.
+SILENT_VIEWS = """
+    dropout.default feature_dropout.default alpha_dropout.default type_as.default einsum.default pad.default tile.default
+    repeat_interleave.self_int pixel_shuffle.default pixel_unshuffle.default channel_shuffle.default squeeze.default
+"""
+SHARES_MEMORY = frozenset(SILENT_VIEWS.split())
 
 # Made from nothing: they follow the input's device.
 FACTORIES = frozenset(
@@ -173,8 +168,8 @@ def find_operation(target: str) -> Operation:
             f"the operation {target[:200]!r} is not on the list of docs/networks.md: export the network in eval mode, "
             "without decompositions, and without operations of its own"
         )
-    call = getattr(getattr(torch.ops.aten, pure.partition(".")[0]), overload)
-    return Operation(pure, call, call._schema, is_in_place=is_in_place)  # noqa: SLF001  # torch has no other way to ask
+    call, named = (getattr(getattr(torch.ops.aten, one.partition(".")[0]), overload) for one in (pure, name))
+    return Operation(pure, call, named._schema, is_in_place=is_in_place)  # noqa: SLF001  # torch has no other way to ask
 
 
 def _nothing(*_: Any) -> None:
