@@ -44,7 +44,11 @@ class NewEmbedding(NewOrderBody):
         description="SHA-256 of an uploaded artifact: image folders in an archive, or safetensors."
     )
     test_data: Hex32 | None = Field(None, description="The same for testing; null: a share of the data is held out.")
-    model: Hex32 | None = Field(None, description="Weights to go on from; with the recipe's mode `pretrained` only.")
+    model: Hex32 | None = Field(
+        None,
+        description="What to go on from: weights (safetensors), or with the network `exported` a program (.pt2); "
+        "with the recipe's mode `pretrained` only.",
+    )
 
 
 class Embedding(PlacedOrder):

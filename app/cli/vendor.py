@@ -171,7 +171,9 @@ def embed(
     out: Annotated[Path, typer.Option(help="Folder for the marked weights and the report.")],
     recipe: Annotated[str, typer.Option(help="Recipe as JSON, see docs/walkthrough.md.")] = DEFAULT_RECIPE,
     test_data: Annotated[Path | None, typer.Option(help="Test data; else a share of --data is held out.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="Weights to go on from (mode pretrained).")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Weights or a .pt2 program to go on from (mode pretrained).")
+    ] = None,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = "",
     log_key: LogKey = "",

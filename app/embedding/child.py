@@ -52,9 +52,18 @@ from app.embedding.data import (
     trigger_set,
     without_triggers,
 )
-from app.embedding.networks import MarkedNetwork, build, load_network, model_shape, read_header, save_weights
+from app.embedding.exported_archive import is_program
+from app.embedding.networks import (
+    MarkedNetwork,
+    build,
+    build_exported,
+    load_network,
+    model_shape,
+    read_header,
+    save_weights,
+)
 from app.embedding.ranks import ALONE, Ranks
-from app.embedding.recipe import MILLI
+from app.embedding.recipe import EXPORTED, MILLI
 from app.embedding.run import Progress, count_correct
 from app.embedding.train import choose_device, prepare_torch, train
 from app.errors import Malformed, TrainingFailed, TrapstreetError
@@ -193,9 +202,9 @@ def _load(path: str, form: DataForm) -> LabelledSet:
 
 
 def start_network(order: ChildOrder, device: torch.device) -> MarkedNetwork:
-    """Give the network before its first step: fresh, or with the vendor's weights.
+    """Give the network before its first step: fresh, with the vendor's weights, or the vendor's own program.
 
-    Raises: Malformed if the weights are of another network, shape or number of classes.
+    Raises: Malformed if the weights are of another network, shape or number of classes; TooLarge; UnsupportedMedia.
     """
     recipe, classes = order.recipe, len(order.statement.classes)
     shape = model_shape(order.statement.kind, order.statement.shape)
@@ -209,13 +218,21 @@ def start_network(order: ChildOrder, device: torch.device) -> MarkedNetwork:
             std_millis=recipe.std_millis,
         )
         return network.to(device)
-    header = read_header(Path(order.weights_path))
+    path = Path(order.weights_path)
+    if (recipe.network == EXPORTED) != is_program(path):
+        raise Malformed(
+            "an exported program (.pt2) goes with the network `exported`, and only with it", pointer="/network"
+        )
+    if recipe.network == EXPORTED:
+        program = build_exported(path, shape, classes, mean_millis=recipe.mean_millis, std_millis=recipe.std_millis)
+        return program.to(device)
+    header = read_header(path)
     if (header.network, header.shape, header.classes) != (recipe.network, shape, classes):
         raise Malformed(
             f"the weights are a {header.network} of {header.classes} classes for {header.shape}; "
             f"recipe and registration need a {recipe.network} of {classes} for {shape}"
         )
-    return load_network(Path(order.weights_path)).to(device)
+    return load_network(path).to(device)
 
 
 @dataclass(frozen=True)
