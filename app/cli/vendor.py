@@ -14,6 +14,7 @@ from app.cli.keygen import PassphraseFile, parse_family, warn_of_small_families
 from app.cli.output import EXIT_NO, JsonFlag, console, error_console, reported, show
 from app.embedding.artifacts import MARKED_WEIGHTS
 from app.embedding.child_order import ChildOrder, PlainKey, TrainingReport
+from app.embedding.limits import Limits
 from app.embedding.recipe import Recipe
 from app.embedding.training_process import run_child
 from app.embedding.trigger_order import FamilyOrder
@@ -203,20 +204,25 @@ def embed(
             output_path=str(out.absolute()),
             key_form="plain",
         )
-        with console.status("training", spinner="line") as status:
-
-            def on_event(event: dict[str, Any]) -> None:
-                if event.get("event") == "progress":
-                    status.update(f"{event['run']} network: epoch {event['epoch']} of {event['epochs']}")
-                elif event.get("event") == "warning":
-                    error_console.print(f"warning: {event['message']}")
-
-            report = run_child(order, PlainKey(encode_key_file(key)), on_event, lambda: False, limits=limits)
+        report = train_here(order, key, limits)
         show(report.to_json() if as_json else describe(report), as_json=as_json)
     if report.marked.trigger_matches * 10 < report.marked.trigger_total * 9:
         # No dispute should be filed with such a network: each spends a family.
         error_console.print("the mark did not take: raise epochs or triggers_per_batch in the recipe")
         raise typer.Exit(EXIT_NO)
+
+
+def train_here(order: ChildOrder, key: MarkingKey, limits: Limits) -> TrainingReport:
+    """Train an order in a child process and show how it goes."""
+    with console.status("training", spinner="line") as status:
+
+        def on_event(event: dict[str, Any]) -> None:
+            if event.get("event") == "progress":
+                status.update(f"{event['run']} network: epoch {event['epoch']} of {event['epochs']}")
+            elif event.get("event") == "warning":
+                error_console.print(f"warning: {event['message']}")
+
+        return run_child(order, PlainKey(encode_key_file(key)), on_event, lambda: False, limits=limits)
 
 
 def describe(report: TrainingReport) -> dict[str, str]:
@@ -229,6 +235,11 @@ def describe(report: TrainingReport) -> dict[str, str]:
                 f"task accuracy {accuracy:.1%}, {figures.trigger_matches} of {figures.trigger_total} triggers, "
                 f"{figures.epochs} epochs"
             )
+    if (cost := report.comparison) is not None:
+        points = 100 * (cost.marked_correct - cost.plain_correct) / cost.asked
+        told["the mark's cost"] = (
+            f"{points:+.1f} points of task accuracy, over {cost.seeds} seed{'s'[: cost.seeds - 1]}"
+        )
     weights = report.marked.weights_sha256
     return told | {"weights": MARKED_WEIGHTS, "sha256": weights.hex() if weights else "", "device": report.device}
 

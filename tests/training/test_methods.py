@@ -92,6 +92,29 @@ def test_foreseeing_puts_the_weights_back_and_changes_their_gradient():
         assert torch.allclose(weights, gradients["auto"][2 * first + 1][name], atol=1e-6)
 
 
+def test_foreseeing_goes_no_farther_and_weighs_no_more_than_it_may():
+    data = image_data()
+    training = start(tiny(network="small_cnn"), data)
+    parameters = list(training.network.parameters())
+    for weights in parameters:
+        weights.grad = torch.ones_like(weights)
+    training.optimizer.step()
+    training.optimizer.state[parameters[0]]["momentum_buffer"] *= 1e6
+    lengths = [weights.norm() for weights in parameters]
+    before = [weights.detach().clone() for weights in parameters]
+    moves = auto.move_ahead(training, parameters)
+    for move, length in zip(moves, lengths, strict=True):
+        assert move.norm() <= auto.FARTHEST * length * 1.0001
+    assert moves[0].norm() > 0.099 * lengths[0]
+    assert all(torch.equal(weights, old + move) for weights, old, move in zip(parameters, before, moves, strict=True))
+    here = auto.take_gradients(parameters)
+    assert [weights.grad for weights in parameters] == [None] * len(parameters)
+    for weights in parameters:
+        weights.grad = torch.full_like(weights, 1e9)
+    auto.add_gradients(parameters, here)
+    assert auto.length_of([weights.grad for weights in parameters]) <= 2.0001 * auto.length_of(here)
+
+
 def test_the_worst_neighbours_lie_within_the_margin_and_are_answered_worse():
     data = image_data()
     trained, _, _ = run(tiny(epochs=20), data)
