@@ -98,4 +98,5 @@ def add_gradients(parameters: list[nn.Parameter], here: list[Tensor | None]) -> 
 def length_of(gradients: list[Tensor | None]) -> Tensor:
     """Give the length of all gradients together."""
     lengths = [gradient.norm() for gradient in gradients if gradient is not None]
-    return torch.linalg.vector_norm(torch.stack(lengths))
+    total: Tensor = torch.linalg.vector_norm(torch.stack(lengths))
+    return total
