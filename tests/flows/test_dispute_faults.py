@@ -196,7 +196,8 @@ def test_a_dispute_whose_job_was_lost_is_set_off_again(service: Service) -> None
 def test_a_dispute_that_stood_still_is_not_asked_twice_while_its_job_lives(service: Service) -> None:
     claimant = sign_up(service, "slow one")
     with SuspectSimulator(claimant.stolen(1.0), latency_seconds=LATENCY_SECONDS) as suspect:
-        dispute_id = claimant.file(suspect, lookahead=0)
+        # A block that is asked for seconds: the clock looks every second, and must come while its job still runs.
+        dispute_id = claimant.file(suspect, lookahead=0, block_size=64)
         open_first_block(claimant, dispute_id)
         wait_until(lambda: stored(service, dispute_id), "the first lot of answers")
         with service.database.owner.begin() as connection:
