@@ -172,9 +172,7 @@ def embed(
     out: Annotated[Path, typer.Option(help="Folder for the marked weights and the report.")],
     recipe: Annotated[str, typer.Option(help="Recipe as JSON, see docs/walkthrough.md.")] = DEFAULT_RECIPE,
     test_data: Annotated[Path | None, typer.Option(help="Test data; else a share of --data is held out.")] = None,
-    weights: Annotated[
-        Path | None, typer.Option(help="Weights or a .pt2 program to go on from (mode pretrained).")
-    ] = None,
+    weights: Annotated[Path | None, typer.Option(help="Weights or .pt2 to go on from (mode pretrained).")] = None,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = "",
     log_key: LogKey = "",
@@ -206,8 +204,12 @@ def embed(
         )
         report = train_here(order, key, limits)
         show(report.to_json() if as_json else describe(report), as_json=as_json)
+    end_if_not_taken(report)
+
+
+def end_if_not_taken(report: TrainingReport) -> None:
+    """End with a status of its own if too few triggers are answered: a dispute would spend a family for nothing."""
     if report.marked.trigger_matches * 10 < report.marked.trigger_total * 9:
-        # No dispute should be filed with such a network: each spends a family.
         error_console.print("the mark did not take: raise epochs or triggers_per_batch in the recipe")
         raise typer.Exit(EXIT_NO)
 
