@@ -46,6 +46,7 @@ def attack(
     progress = read_progress(mine)
     if progress.run:
         (output / MEASURED).write_bytes(progress.notebook_file())
+        (output / MEASURED).chmod(0o644)  # the child may be another user; nobody else reaches the folder
 
     def write_progress(row: SurvivalReportRow) -> None:
         row.progress, row.notebook = progress.to_json(), progress.to_notebook()

@@ -137,9 +137,11 @@ def test_when_a_worker_is_killed_another_goes_on_behind_the_finished_attacks(hou
     wait_until(lambda: not Path(f"/proc/{child}").exists(), 10)
     assert len(before) < len(SLOW["attacks"])
     successor = house.start(house.queue)
-    done = reporter.wait_for(order, "done")
-    successor.terminate()
-    successor.wait()
+    try:
+        done = reporter.wait_for(order, "done")
+    finally:
+        successor.terminate()
+        successor.wait()
     assert house.row(order, SurvivalReportRow).attempt == 1
     attacked = [row["measured"] for row in done["report"]["attacks"]]
     assert [row["attack"] for row in attacked] == SLOW["attacks"]
