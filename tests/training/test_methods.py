@@ -184,6 +184,29 @@ def test_a_network_that_is_too_small_is_warned_of_halfway():
     assert warnings == []
 
 
+def test_what_dropout_draws_is_kept_with_the_run(tmp_path):
+    data, listener = image_data(), Listener(lambda _: None, lambda _: None)
+
+    def begin(path):
+        network = build("mlp", (1, 8, 8), 3)
+        network.body.insert(3, torch.nn.Dropout(0.5))
+        kept = Checkpoint(tmp_path / path, "mine", every_seconds=0)
+        return TrainingRun(tiny(epochs=3), network, data, marked=True, listener=listener, checkpoint=kept)
+
+    whole = begin("whole")
+    append.train(whole)
+    halted = begin("halted")
+    batches = halted.batches()
+    halted.batches = lambda: (next(batches) for _ in range(9))
+    append.train(halted)
+    next(batches)  # writes the ninth step down
+    torch.rand(100)
+    resumed = begin("halted")
+    append.train(resumed)
+    expected = whole.network.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in resumed.network.state_dict().items())
+
+
 def test_a_checkpoint_of_another_run_is_not_read(tmp_path):
     data = image_data()
     kept = Checkpoint(tmp_path / "run", "mine", every_seconds=0)
