@@ -5,7 +5,7 @@ Importing this loads neither torch nor numpy: commands that train or draw do so 
 
 import typer
 
-from app.cli import agents, auditor, claims, demonstration, keygen, processes, vendor
+from app.cli import agents, auditor, claims, demonstration, keygen, processes, survival, vendor
 
 main = typer.Typer(
     name="trapstreet",
@@ -15,7 +15,7 @@ main = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 
-for commands in (demonstration, processes, keygen, vendor, claims, agents, auditor):
+for commands in (demonstration, processes, keygen, vendor, survival, claims, agents, auditor):
     for command in commands.COMMANDS:
         main.command()(command)
 

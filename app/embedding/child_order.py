@@ -29,6 +29,8 @@ class ChildOrder(Record):
     """One training run: where its files are, what to train, and how the labels were drawn."""
 
     NAME: ClassVar[str] = "child-order"
+    # The program that takes this order.
+    MODULE: ClassVar[str] = "app.embedding.child"
 
     statement: Statement = field(metadata=as_form(Statement.form()))
     # Class A: the registration's salt (app.keys.labels.salt_of). Class B: empty, the key holds the labels.
@@ -127,7 +129,7 @@ class TrainingReport(Record):
     torch_version: str = field(metadata=as_form(text(1, 100)))
 
 
-def write_frames(stream: IO[bytes], order: ChildOrder, secrets: PlainKey | SealedKey) -> None:
+def write_frames(stream: IO[bytes], order: Record, secrets: PlainKey | SealedKey) -> None:
     """Send order and secrets to a child."""
     stream.write(order.encode() + b"\n")
     for frame in secrets.frames():

@@ -14,12 +14,14 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import app
-from app.canonical import parse_loose_json
+from app.canonical import Record, parse_loose_json
 from app.embedding.artifacts import MARKED_WEIGHTS, check_artifact
 from app.embedding.child_order import ChildOrder, PlainKey, SealedKey, TrainingReport, write_frames
+from app.embedding.survival_order import SurvivalOrder, SurvivalReport
+from app.embedding.white_box import WhiteBoxOrder, WhiteBoxReport
 from app.errors import Malformed, TrainingFailed
 
 logger = logging.getLogger(__name__)
@@ -38,6 +40,10 @@ STOPPED = "stopped"
 
 OnEvent = Callable[[dict[str, Any]], None]
 
+# What a child of ours takes, and what it answers.
+Order = ChildOrder | SurvivalOrder | WhiteBoxOrder
+R = TypeVar("R", bound=Record)
+
 
 def run_child(
     order: ChildOrder,
@@ -52,7 +58,49 @@ def run_child(
     `environment` is added to the child's otherwise bare one (CUDA may need LD_LIBRARY_PATH).
     Raises: TrainingFailed with the child's reason; its `state` is the code of the child's error, or `stopped`.
     """
-    child = _start(order, environment or {})
+    report = _run(TrainingReport, order, secrets, on_event, should_stop, environment or {})
+    check_artifact(Path(order.output_path) / MARKED_WEIGHTS, report.marked.weights_sha256 or b"")
+    return report
+
+
+def run_survival(
+    order: SurvivalOrder,
+    secrets: PlainKey | SealedKey,
+    on_event: OnEvent,
+    should_stop: Callable[[], bool],
+    *,
+    environment: Mapping[str, str] | None = None,
+) -> SurvivalReport:
+    """Attack a marked network in a child process and give the report; it and its page lie in the order's output folder.
+
+    Raises: TrainingFailed as `run_child` does.
+    """
+    return _run(SurvivalReport, order, secrets, on_event, should_stop, environment or {})
+
+
+def run_white_box(
+    order: WhiteBoxOrder,
+    secrets: PlainKey | SealedKey,
+    should_stop: Callable[[], bool],
+    *,
+    environment: Mapping[str, str] | None = None,
+) -> WhiteBoxReport:
+    """Count what a suspect's weights answer, in a child process, and give the report.
+
+    Raises: TrainingFailed as `run_child` does.
+    """
+    return _run(WhiteBoxReport, order, secrets, lambda _event: None, should_stop, environment or {})
+
+
+def _run(
+    report_type: type[R],
+    order: Order,
+    secrets: PlainKey | SealedKey,
+    on_event: OnEvent,
+    should_stop: Callable[[], bool],
+    environment: Mapping[str, str],
+) -> R:
+    child = _start(order, environment)
     try:
         with suppress(BrokenPipeError):  # a child that died at once has said why, or will be found dead below
             write_frames(_pipe(child.stdin), order, secrets)
@@ -60,14 +108,15 @@ def run_child(
         status = child.wait()
     finally:
         _end(child)
-    report = _report_of(last, status)
-    check_artifact(Path(order.output_path) / MARKED_WEIGHTS, report.marked.weights_sha256 or b"")
-    return report
+    return _report_of(report_type, last, status)
 
 
-def _start(order: ChildOrder, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def _start(order: Order, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    processes = 1
+    if isinstance(order, ChildOrder):
+        processes = order.recipe.processes or count_devices(Path("/dev"))
     return subprocess.Popen(
-        child_command(order.recipe.processes or count_devices(Path("/dev"))),
+        child_command(processes, order.MODULE),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -83,12 +132,12 @@ def _start(order: ChildOrder, environment: Mapping[str, str]) -> subprocess.Pope
     )
 
 
-def child_command(processes: int) -> list[str]:
-    """Give the command of a training child, or of torchrun with so many of them.
+def child_command(processes: int, module: str = ChildOrder.MODULE) -> list[str]:
+    """Give the command of a child, or of torchrun with so many of them.
 
     No restarts: a group that lost a process ends as a whole, and the queue tries again from the last checkpoint.
     """
-    child = ["-m", "app.embedding.child"]
+    child = ["-m", module]
     if processes == 1:
         return [sys.executable, *child]
     together = ["--standalone", "--nproc-per-node", str(processes), "--max-restarts", "0"]
@@ -141,7 +190,7 @@ def _parse_event(line: bytes) -> dict[str, Any]:
     return event
 
 
-def _report_of(last: dict[str, Any], status: int) -> TrainingReport:
+def _report_of(report_type: type[R], last: dict[str, Any], status: int) -> R:
     if last.get("event") == "error":
         raise TrainingFailed(
             str(last.get("message")), pointer=str(last.get("pointer", "")), state=str(last.get("code", ""))
@@ -149,7 +198,7 @@ def _report_of(last: dict[str, Any], status: int) -> TrainingReport:
     if status != 0 or last.get("event") != "done":
         raise TrainingFailed(f"the training child ended with status {status} and no report")
     try:
-        return TrainingReport.from_json(last.get("report"))
+        return report_type.from_json(last.get("report"))
     except Malformed as error:
         raise TrainingFailed(f"the training child's report is malformed: {error.message}") from error
 

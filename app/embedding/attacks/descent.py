@@ -1,0 +1,120 @@
+"""The loop in which an attacker trains: one flat loop for tuning, overwriting, transfer and students.
+
+N rows, K classes. SGD with momentum and weight decay; images are shifted and flipped by batch where the attacker augments.
+
+Invariants: the same seed gives the same weights on the same device; weights that are exactly zero at the start stay so, so
+that a pruned network stays pruned; the given samples are not changed.
+Source: Adi et al. 2018 section 5.1 (SGD, momentum 0.9, weight decay 0.0005).
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from app.embedding.data import LabelledSet, network_input, seeded, shuffled_batches
+from app.embedding.networks import MarkedNetwork
+from app.embedding.precision import convolves, lay_out, multiplies_bf16, prefer_layout
+from app.errors import TrainingFailed
+
+MOMENTUM = 0.9
+WEIGHT_DECAY = 0.0005
+
+# Students start from nothing at a high rate; without a bound some diverge in their first steps.
+GRADIENT_NORM = 5.0
+
+OnEpoch = Callable[[int, int], None]
+# From the rows of a batch, what the network saw (N, ...) float32 and its logits (N, K), to the loss.
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much an attacker puts in; `half` trains in bfloat16 where autocast holds."""
+
+    epochs: int
+    student_epochs: int
+    student_rate: float
+    batch_size: int
+    flip: bool
+    crop_padding: int
+    half: bool
+    seed: int
+
+
+@dataclass(frozen=True)
+class Course:
+    """One descent: how long, at which rate, and whether the rate falls to nothing (cosine) or stays."""
+
+    epochs: int
+    rate: float
+    falling: bool = False
+
+
+def descend(
+    network: MarkedNetwork, inputs: Tensor, loss_of: Loss, course: Course, effort: Effort, on_epoch: OnEpoch
+) -> None:
+    """Train a network in place on stored inputs.
+
+    Raises: TrainingFailed if the loss is no longer a number.
+    """
+    device = inputs.device
+    order, augmentation = seeded(effort.seed), seeded(effort.seed + 1)
+    optimizer = torch.optim.SGD(network.parameters(), lr=course.rate, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
+    kept = zeros_kept(network)
+    prefer_layout(network)
+    for epoch in range(course.epochs):
+        network.train()
+        if course.falling:
+            optimizer.param_groups[0]["lr"] = course.rate * (1 + math.cos(math.pi * epoch / course.epochs)) / 2
+        total_loss = torch.zeros((), device=device)
+        for batch in shuffled_batches(inputs.shape[0], effort.batch_size, order):
+            rows = batch.to(device)
+            seen = network_input(inputs[rows])
+            if seen.dim() == 4:
+                seen = lay_out(augmented(seen, effort, augmentation))
+            with torch.autocast(device.type, torch.bfloat16, enabled=effort.half):
+                logits = network(seen)
+            loss = loss_of(rows, seen, logits.float())
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            nn.utils.clip_grad_norm_(network.parameters(), GRADIENT_NORM)
+            optimizer.step()
+            with torch.no_grad():
+                for weights, mask in kept:
+                    weights.mul_(mask)
+            total_loss += loss.detach()
+        if not math.isfinite(float(total_loss)):
+            raise TrainingFailed(f"the attacker's loss is no longer a number after epoch {epoch + 1}")
+        on_epoch(epoch + 1, course.epochs)
+
+
+def zeros_kept(network: MarkedNetwork) -> list[tuple[Tensor, Tensor]]:
+    """Give the weights that hold exact zeros, each with a mask of what is not zero."""
+    weights = [weight for weight in network.parameters() if weight.dim() > 1 and bool((weight == 0).any())]
+    return [(weight, weight != 0) for weight in weights]
+
+
+def augmented(images: Tensor, effort: Effort, generator: torch.Generator) -> Tensor:
+    """Flip each image or not, and shift the batch within a zero border: (N, C, H, W) float32."""
+    if effort.flip:
+        chosen = (torch.rand(images.shape[0], generator=generator) < 0.5).to(images.device)
+        images = torch.where(chosen[:, None, None, None], images.flip(3), images)
+    if effort.crop_padding:
+        height, width = images.shape[2:]
+        top, left = torch.randint(0, 2 * effort.crop_padding + 1, (2,), generator=generator).tolist()
+        padded = nn.functional.pad(images, (effort.crop_padding,) * 4)
+        images = padded[:, :, top : top + height, left : left + width]
+    return images
+
+
+def label_loss(data: LabelledSet) -> Loss:
+    """Give the loss of a data set's own labels."""
+    return lambda rows, _seen, logits: nn.functional.cross_entropy(logits, data.labels[rows])
+
+
+def computes_half(precision: str, device: torch.device, network: nn.Module) -> bool:
+    """Tell whether to train in bfloat16: if asked, or (`auto`) where the owner's own training would."""
+    return precision == "bf16" or (precision == "auto" and convolves(network) and multiplies_bf16(device))

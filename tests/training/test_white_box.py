@@ -1,0 +1,155 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from app.embedding.artifacts import digest_of_file
+from app.embedding.attacks.heads import head_of
+from app.embedding.child_order import PlainKey
+from app.embedding.networks import build, load_network, save_weights
+from app.embedding.training_process import run_white_box as run_in_child
+from app.embedding.white_box import (
+    NOT_EVIDENCE,
+    WHITE_BOX_REPORT,
+    Control,
+    WhiteBoxOrder,
+    WhiteBoxReport,
+    admit_head,
+)
+from app.embedding.white_box_child import run_white_box
+from app.errors import Malformed
+from app.keys.key_file import encode_key_file
+from app.protocol.assessment import Logged
+from app.protocol.records import ModelEntry
+from tests.training.examples import image_key
+from tests.training.thieves import CONTROL, MARKED, write_marked
+
+SINCE = "2026-04-01T00:00:00Z"
+
+
+def admission_of(head, suspect):
+    digest = digest_of_file(head)
+    entry = ModelEntry(time="2026-03-01T12:00:00Z", owner_key=bytes(32), sha256=digest, signature=bytes(64))
+    return admit_head(Logged(3, entry, entry.encode()), digest, digest_of_file(suspect), suspect_since=SINCE)
+
+
+def order_of(files, output, suspect, *, head=None, controls=(), **changes):
+    output.mkdir(exist_ok=True)
+    whole = WhiteBoxOrder(
+        statement=files[2].statement,
+        salt=files[2].salt,
+        suspect_path=str(suspect),
+        head_path=None if head is None else str(head),
+        admission=None if head is None else admission_of(head, suspect),
+        controls=tuple(Control(path.stem, str(path)) for path in controls),
+        bits=64,
+        device="cpu",
+        threads=1,
+        output_path=str(output),
+        key_form="plain",
+    )
+    return replace(whole, **changes)
+
+
+def check(files, order):
+    """Count in this process, as the child does."""
+    return run_white_box(order, PlainKey(encode_key_file(files[1])), lambda _: None)
+
+
+@pytest.fixture(scope="module")
+def marked_files(tmp_path_factory):
+    """A folder with a marked network and a control; the key of 60 triggers; the order they came from."""
+    return write_marked(tmp_path_factory.mktemp("marked"), image_key(60))
+
+
+@pytest.fixture
+def weights(marked_files):
+    """The marked weights, the control's, and a thief's copy with a head of its own."""
+    folder = marked_files[0]
+    marked, path = folder / MARKED, folder / "thief.safetensors"
+    thief = load_network(marked)
+    with torch.no_grad():
+        head_of(thief).weight.copy_(torch.roll(head_of(thief).weight, 1, dims=0))
+        head_of(thief).bias.copy_(torch.roll(head_of(thief).bias, 1))
+    save_weights(thief, path, (1, 8, 8), 3)
+    return marked, folder / CONTROL, path
+
+
+def test_a_suspects_own_head_is_weighed_as_evidence(marked_files, weights, tmp_path):
+    marked, plain, _ = weights
+    report = check(marked_files, order_of(marked_files, tmp_path / "out", marked))
+    assert report.own_head.matches[0] >= 58
+    assert float(report.own_head.log2_e[0]) > 64
+    assert report.not_evidence is None
+    order = order_of(marked_files, tmp_path / "out", plain)
+    innocent = run_in_child(order, PlainKey(encode_key_file(marked_files[1])), lambda: False)
+    assert innocent.own_head.reaches == (False,)
+    assert WhiteBoxReport.parse((tmp_path / "out" / WHITE_BOX_REPORT).read_bytes()) == innocent
+
+
+def test_a_vendors_head_is_counted_apart_beside_the_controls(marked_files, weights, tmp_path):
+    marked, plain, thief = weights
+    report = check(marked_files, order_of(marked_files, tmp_path / "out", thief, head=marked, controls=(plain,)))
+    apart = report.not_evidence
+    assert report.own_head.matches[0] < 30  # the thief's classes are turned round
+    assert apart.suspect.matches[0] >= 58  # the owner's head sees through that
+    assert apart.controls[0].name == "plain"
+    assert apart.controls[0].matches[0] < 40
+    assert apart.note == NOT_EVIDENCE
+    assert set(apart.to_json()) == {"admission", "suspect", "controls", "note"}
+    assert set(apart.suspect.to_json()) == {"name", "sha256", "matches"}
+
+
+def test_a_head_in_a_file_of_its_own_counts_as_the_whole_weights_do(marked_files, weights, tmp_path):
+    marked, plain, thief = weights
+    head, alone = head_of(load_network(marked)), tmp_path / "head.safetensors"
+    save_file({"weight": head.weight.detach(), "bias": head.bias.detach()}, alone)
+    by_file, by_weights = (
+        check(marked_files, order_of(marked_files, tmp_path / "out", thief, head=path, controls=(plain,)))
+        for path in (alone, marked)
+    )
+    assert by_file.not_evidence.suspect == by_weights.not_evidence.suspect
+
+
+def test_a_control_that_the_head_does_not_fit_has_no_count(marked_files, weights, tmp_path):
+    marked, _, thief = weights
+    other = tmp_path / "other.safetensors"
+    save_weights(build("small_cnn", (1, 8, 8), 3), other, (1, 8, 8), 3)
+    report = check(marked_files, order_of(marked_files, tmp_path / "out", thief, head=marked, controls=(other,)))
+    assert report.not_evidence.controls[0].matches is None
+
+
+def test_a_suspect_of_other_classes_has_no_evidence_of_its_own(marked_files, weights, tmp_path):
+    marked, plain, _ = weights
+    suspect = tmp_path / "suspect.safetensors"
+    save_weights(build("mlp", (1, 8, 8), 5), suspect, (1, 8, 8), 5)
+    report = check(marked_files, order_of(marked_files, tmp_path / "out", suspect, head=marked, controls=(plain,)))
+    assert report.own_head is None
+    assert len(report.not_evidence.suspect.matches) == 1
+
+
+def test_a_head_that_is_not_the_admitted_one_is_refused(marked_files, weights, tmp_path):
+    marked, plain, thief = weights
+    order = order_of(marked_files, tmp_path / "out", thief, head=marked, controls=(plain,))
+    with pytest.raises(Malformed, match="not the head that was admitted"):
+        check(marked_files, replace(order, head_path=str(plain)))
+
+
+@pytest.mark.parametrize(
+    ("tensors", "why"),
+    [
+        ({"weight": torch.zeros(3)}, "a head is"),
+        ({"weight": torch.zeros(3, 512), "bias": torch.zeros(2)}, "a head is"),
+        ({"weight": torch.full((3, 512), float("inf"))}, "finite"),
+        ({"weight": torch.zeros(3, 512, dtype=torch.float16)}, "finite float32"),
+        ({"weight": torch.zeros(4, 512)}, "answers 4 classes"),
+        ({"weigth": torch.zeros(3, 512)}, "metadata"),
+    ],
+)
+def test_what_is_no_head_is_refused_with_the_reason(marked_files, weights, tmp_path, tensors, why):
+    _, plain, thief = weights
+    head = tmp_path / "head.safetensors"
+    save_file(tensors, head)
+    with pytest.raises(Malformed, match=why):
+        check(marked_files, order_of(marked_files, tmp_path / "out", thief, head=head, controls=(plain,)))
