@@ -50,7 +50,8 @@ def measure(seeds: int) -> dict[str, Any]:
         np.savez(folder / "task.npz", **{name: tensor.numpy() for name, tensor in arrays.items()})
         ours = [_train_ours(seed, task, test, folder) for seed in range(seeds)]
         say("amulet: ours are trained")
-        command = [str(ENVIRONMENT / "bin" / "python"), "-P", "-W", "ignore", str(SCRIPT), str(folder), str(seeds), str(EPOCHS)]
+        options = ["-P", "-W", "ignore"]  # -P: beside the script lies a module of the peer's own name
+        command = [str(ENVIRONMENT / "bin" / "python"), *options, str(SCRIPT), str(folder), str(seeds), str(EPOCHS)]
         child = subprocess.run(command, capture_output=True, text=True, check=False)
     if child.returncode:
         return {"amulet": "skipped: " + (child.stderr.strip().splitlines() or ["it failed"])[-1][:200]}
@@ -133,10 +134,15 @@ def figures(theirs: list[dict[str, float]], ours: list[dict[str, float]]) -> dic
         found[f"{prefix}_marked_cpu_seconds"] = _mean([row["marked_seconds"] for row in rows], 2)
         changes = [100 * (row["marked_accuracy"] - row["plain_accuracy"]) for row in rows]
         mean, error = mean_and_error(changes)
-        found[f"{prefix}_accuracy_change_points"], found[f"{prefix}_accuracy_change_se"] = round(mean, 2), round(error, 2)
+        found[f"{prefix}_accuracy_change_points"], found[f"{prefix}_accuracy_change_se"] = (
+            round(mean, 2),
+            round(error, 2),
+        )
         found[f"{prefix}_trigger_accuracy"] = _mean([row["trigger_accuracy"] for row in rows], 3)
     found["amulet_extracted_trigger_accuracy"] = _mean([row["extracted_trigger_accuracy"] for row in theirs], 3)
-    found["amulet_ours_extracted_trigger_accuracy"] = _mean([row["ours_extracted_trigger_accuracy"] for row in theirs], 3)
+    found["amulet_ours_extracted_trigger_accuracy"] = _mean(
+        [row["ours_extracted_trigger_accuracy"] for row in theirs], 3
+    )
     found["amulet_extracted_accuracy"] = _mean([row["extracted_accuracy"] for row in theirs], 3)
     found["amulet_ours_extracted_accuracy"] = _mean([row["ours_extracted_accuracy"] for row in theirs], 3)
     return found

@@ -32,19 +32,19 @@ WIDTH, CLASSES, BATCH, TRIGGER_BATCH = 512, 10, 64, 32
 RATE, MOMENTUM, WEIGHT_DECAY = 0.05, 0.9, 0.0005
 
 
-def network(seed):
+def network(seed: int) -> nn.Module:
     """Give the same network as ours, with fresh weights."""
     torch.manual_seed(seed)
     layers = [nn.Linear(64, WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, CLASSES)]
     return nn.Sequential(nn.Flatten(), *layers)
 
 
-def optimizer_of(model):
+def optimizer_of(model: nn.Module) -> torch.optim.Optimizer:
     """Give the optimizer that every training here uses."""
     return torch.optim.SGD(model.parameters(), lr=RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
 
 
-def train_plain(model, loader, epochs):
+def train_plain(model: nn.Module, loader: DataLoader, epochs: int) -> None:
     """Train without a mark, as the peer's own loop does with one."""
     optimizer, criterion = optimizer_of(model), nn.CrossEntropyLoss()
     model.train()
@@ -55,20 +55,20 @@ def train_plain(model, loader, epochs):
             optimizer.step()
 
 
-def share(model, inputs, labels):
+def share(model: nn.Module, inputs: torch.Tensor, labels: torch.Tensor) -> float:
     """Give the share of inputs answered with their labels."""
     model.eval()
     with torch.no_grad():
         return float((model(inputs).argmax(dim=1) == labels).float().mean())
 
 
-def extract(target, loader, epochs, seed):
+def extract(target: nn.Module, loader: DataLoader, epochs: int, seed: int) -> nn.Module:
     """Steal a network by the peer's own attack."""
     surrogate = network(seed + 100)
     return ModelExtraction(target, surrogate, optimizer_of(surrogate), loader, "cpu", epochs, "mse").attack()
 
 
-def measure(folder, seed, epochs):
+def measure(folder: Path, seed: int, epochs: int) -> dict[str, float]:
     """Measure one seed."""
     with np.load(folder / "task.npz", allow_pickle=False) as kept:
         inputs, labels, test_inputs, test_labels = (
@@ -116,7 +116,7 @@ def measure(folder, seed, epochs):
     }
 
 
-def main():
+def main() -> None:
     """Measure every seed."""
     folder, seeds, epochs = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     torch.set_num_threads(1)
