@@ -45,7 +45,7 @@ class Scale:
     network: str = "resnet_medium"
 
 
-FULL = Scale("full", 10_000, 10_000, 20, 5, 5_000, 40, 8)
+FULL = Scale("full", 10_000, 10_000, 20, 5, 5_000, 20, 8)
 # An eighth of the work: fewer pictures, so lower accuracies and larger errors, and no fewer pairs of epochs than 20.
 QUICK = Scale("quick", 2_500, 2_000, 10, 3, 1_280, 20, 16)
 
