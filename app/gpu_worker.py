@@ -1,4 +1,4 @@
-"""The embedding worker: takes orders from `embed.cpu` or `embed.gpu` and trains each in a child process.
+"""The embedding worker: takes orders from `embed.cpu` or `embed.gpu`, to train or to attack, each in a child process.
 
 Despite its name it needs no GPU, and this process never imports torch: the child does.
 
@@ -14,16 +14,21 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Engine
 
 from app.db.engine import make_engine, transaction
-from app.embedding.job import EmbeddingWorker
+from app.embedding.attempts import Bench
+from app.embedding.confinement import find_confinement
+from app.embedding.job import embed
+from app.embedding.survival_job import survive
+from app.embedding.white_box_job import check_white_box
 from app.errors import DatabaseAway, PolicyRefused
 from app.jobs.loop import Lane, RetryPolicy, Timing, make_app, run_worker
 from app.jobs.names import EMBED_CPU, EMBED_GPU, SYSTEM
-from app.jobs.queue import EMBED_TASK
+from app.jobs.queue import EMBED_TASK, SURVIVE_TASK, WHITE_BOX_TASK
 from app.keys.sealing import SEED_BYTES, QueueKey
 from app.log.store import LogIdentity
 from app.registry.worker_keys import announce_worker_key
@@ -38,6 +43,8 @@ POLICY = RetryPolicy(max_attempts=3)
 
 DATABASE_LOOK_SECONDS = 1.0
 
+HANDLERS = {EMBED_TASK: embed, SURVIVE_TASK: survive, WHITE_BOX_TASK: check_white_box}
+
 
 def run(settings: Settings, queues: Sequence[str] = ()) -> None:
     """Work on these queues (default: the one that fits this machine) until told to stop.
@@ -50,7 +57,7 @@ def run(settings: Settings, queues: Sequence[str] = ()) -> None:
             raise PolicyRefused(f"{queue!r} is no embedding queue: use {EMBED_CPU} or {EMBED_GPU}")
     keys = {queue: load_queue_key(settings.queue_key_folder, queue) for queue in queues}
     with open_database(settings) as urls:
-        worker = EmbeddingWorker(
+        bench = Bench(
             engine=make_engine(urls.service, pool_size=2, application="trapstreet embedding worker"),
             store=open_store(settings.objects_place),
             identity=load_log_identity(settings),
@@ -58,10 +65,13 @@ def run(settings: Settings, queues: Sequence[str] = ()) -> None:
             work_dir=settings.work_folder.absolute(),
             max_artifact_bytes=settings.max_artifact_bytes,
             clock=clock,
+            limits=settings.training_limits,
         )
-        announce(worker.engine, worker.identity, keys)
+        logger.info("trainings are %s", find_confinement(settings.training_limits).describe())
+        announce(bench.engine, bench.identity, keys)
         stalled_seconds = settings.stalled_seconds
-        app = make_app(urls.service, {EMBED_TASK: worker.embed}, policy=POLICY, stalled_seconds=stalled_seconds)
+        handlers = {name: partial(handler, bench) for name, handler in HANDLERS.items()}
+        app = make_app(urls.service, handlers, policy=POLICY, stalled_seconds=stalled_seconds)
         logger.info("working on %s", ", ".join(queues))
         timing = Timing(settings.heartbeat_seconds, stalled_seconds, settings.poll_seconds)
         # One at a time: a training takes all the cores, or the GPU.

@@ -4,9 +4,10 @@ Invariants: the log's key fits the database's log before anything is served; the
 """
 
 import re
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import uvicorn
 from alembic.script import ScriptDirectory
@@ -24,8 +25,10 @@ from app.api import (
     problems,
     queues,
     registrations,
+    survival_reports,
     suspects,
     vendors,
+    white_box_checks,
 )
 from app.api.body_limits import JSON, BodyLimits, BodyRule
 from app.api.dependencies import Service
@@ -45,6 +48,8 @@ ROUTERS: tuple[APIRouter, ...] = (
     artifacts.router,
     queues.router,
     embeddings.router,
+    survival_reports.router,
+    white_box_checks.router,
     suspects.router,
     disputes.router,
     log.router,
@@ -96,6 +101,8 @@ def create_app(settings: Settings, database_url: str) -> FastAPI:
 
 def serve(settings: Settings, *, host: str = "", port: int | None = None) -> None:
     """Serve the API until told to stop, with the embedded Postgres if there is no other."""
+    # uvicorn ends what it serves and then raises the signal again: as an exception, so that the database is stopped, too.
+    signal.signal(signal.SIGTERM, _stop)
     with open_database(settings) as urls:
         app = create_app(settings, urls.service)
         uvicorn.run(
@@ -108,12 +115,16 @@ def serve(settings: Settings, *, host: str = "", port: int | None = None) -> Non
         )
 
 
+def _stop(_number: int, _frame: object) -> NoReturn:
+    raise SystemExit(0)
+
+
 def body_rules(settings: Settings) -> list[BodyRule]:
     """Say how large bodies may be and of which media types."""
-    openings = r"/v1/disputes/[^/]+/(input|label)-openings|/v1/embeddings"
+    with_keys = r"/v1/disputes/[^/]+/(input|label)-openings|/v1/(embeddings|survival-reports|white-box-checks)"
     return [
         BodyRule(re.compile("/v1/artifacts"), settings.max_artifact_bytes, artifacts.MEDIA_TYPES),
-        BodyRule(re.compile(openings), settings.max_openings_bytes, JSON),
+        BodyRule(re.compile(with_keys), settings.max_openings_bytes, JSON),
         BodyRule(re.compile(".*", re.DOTALL), settings.max_json_bytes, JSON),
     ]
 

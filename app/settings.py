@@ -20,6 +20,13 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from app.db.embedded import EmbeddedPostgres
 from app.db.engine import upgrade
+from app.embedding.limits import (
+    DEFAULT_FIRST_USER_ID,
+    DEFAULT_MEMORY_BYTES,
+    DEFAULT_SECONDS,
+    DEFAULT_USER_IDS,
+    Limits,
+)
 from app.errors import Malformed
 from app.log.store import LogIdentity
 from app.merkle.checkpoint import ORIGIN_PATTERN
@@ -82,6 +89,19 @@ class Settings(BaseSettings):
     work_dir: Path | None = Field(
         None, description="Folder in which the embedding worker trains; default `work` in data_dir."
     )
+    training_memory_bytes: int = Field(
+        DEFAULT_MEMORY_BYTES,
+        ge=1024**3,
+        description="Memory that one training may take, in bytes, a GPU's not counted.",
+    )
+    training_seconds: int = Field(DEFAULT_SECONDS, gt=0, description="Seconds that one training may take.")
+    training_first_user_id: int = Field(
+        DEFAULT_FIRST_USER_ID,
+        gt=0,
+        lt=2**31,
+        description="First of the user ids that trainings run under where the worker is root; nobody else may have them.",
+    )
+    training_user_ids: int = Field(DEFAULT_USER_IDS, gt=0, le=65_536, description="How many such user ids there are.")
     heartbeat_seconds: float = Field(10.0, gt=0, description="Seconds between two signs of life of a worker.")
     stalled_seconds: float = Field(
         30.0, gt=0, description="Seconds without a sign of life after which a worker's jobs are given to another."
@@ -121,6 +141,12 @@ class Settings(BaseSettings):
         default = None if self.allow_http else frozenset({443})
         ports = default if self.allowed_ports is None else frozenset(self.allowed_ports)
         return NetworkRules(tuple(self.allowed_networks), self.allow_http, ports)
+
+    @property
+    def training_limits(self) -> Limits:
+        """Give what one training may take."""
+        first = self.training_first_user_id
+        return Limits(self.training_memory_bytes, self.training_seconds, range(first, first + self.training_user_ids))
 
     @property
     def arbiter_public_keys(self) -> tuple[bytes, ...]:

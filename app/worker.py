@@ -16,12 +16,12 @@ from obstore.store import ObjectStore
 from sqlalchemy import Engine, select
 from sqlalchemy.exc import DBAPIError
 
-from app.db.engine import make_engine, transaction
+from app.db.engine import is_database_busy, make_engine, transaction
 from app.db.tables import DisputeRow
-from app.disputes.course import DECIDE_TASK, PROBE_BLOCK_TASK, begin_asking
+from app.disputes.course import ATTEND_TASK, DECIDE_TASK, PROBE_BLOCK_TASK, begin_asking
 from app.disputes.probing import DISPUTE_MANNER, Prober, probe_block
 from app.disputes.resolution import Judge, decide_dispute
-from app.disputes.upkeep import pass_deadlines
+from app.disputes.upkeep import attend, pass_deadlines
 from app.errors import PolicyRefused, Unavailable
 from app.jobs.loop import Every, Handler, Lane, Timing, make_app, run_worker
 from app.jobs.names import COURT, PROBE, SYSTEM
@@ -39,9 +39,6 @@ logger = logging.getLogger(__name__)
 # however many suspects keep all of these waiting, beacons are opened, deadlines pass and verdicts are logged.
 LANES = (((COURT, SYSTEM), 4), ((PROBE,), 8))
 QUEUES = (PROBE, COURT, SYSTEM)
-
-# Lock not available, statement cancelled by its timeout, deadlock, serialization: the same may succeed later.
-BUSY_STATES = {"55P03", "57014", "40P01", "40001"}
 
 
 @dataclass(frozen=True)
@@ -70,6 +67,7 @@ class Tools:
             OPEN_BEACON_TASK: lambda _, args: open_beacon_of(self, args["entry_index"]),
             PROBE_BLOCK_TASK: probe,
             DECIDE_TASK: decide,
+            ATTEND_TASK: lambda _, args: _attend(self, UUID(args["dispute"])),
             DEADLINE_TASK: lambda _attempt, _args: pass_deadlines(self.engine, self.now()),
         }
         return {name: _patient(handler) for name, handler in handlers.items()}
@@ -80,11 +78,19 @@ def _patient(handler: Handler) -> Handler:
         try:
             handler(attempt, args)
         except DBAPIError as error:
-            if getattr(error.orig, "sqlstate", None) in BUSY_STATES:
+            if is_database_busy(error):
                 raise Unavailable("the database is busy; the job is tried again") from error
             raise
 
     return run
+
+
+def _attend(tools: Tools, dispute_id: UUID) -> None:
+    try:
+        attend(tools.engine, dispute_id, tools.now())
+    except Exception as error:
+        # Were it dead, the clock would place another at its next look, in a second or two: so it waits, longer and longer.
+        raise Unavailable(f"dispute {dispute_id} cannot be attended to; it is tried again") from error
 
 
 def open_beacon_of(tools: Tools, entry_index: int) -> None:

@@ -4,25 +4,22 @@ Trust: the marking key arrives sealed to the queue's public key (`GET /v1/queues
 the order ends; the API, the database and the object store never see it open.
 """
 
-import base64
-import binascii
 import secrets
-from typing import Annotated, Any, Literal
+from typing import Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Response
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from fastapi import APIRouter, Response
+from pydantic import Field
 
-from app.api.dependencies import InTransaction, Now, Reader, require
-from app.api.fields import Answer, Body, Hex32, LogNumber, Moment, Page, PageOf
+from app.api.dependencies import InTransaction, Now, Reader
+from app.api.fields import Hex32, LogNumber, Page, PageOf
+from app.api.orders import Embedder, NewOrderBody, PlacedOrder, in_every_order
 from app.api.problems import WITH_KEY, problems
 from app.db.tables import ID_RANDOM_BYTES, EmbeddingRow
-from app.embedding.orders import EmbeddingOrder, cancel_embedding, list_embeddings, load_embedding, place
-from app.registry.api_keys import EMBED, Caller
+from app.embedding.embedding_order import EmbeddingOrder
+from app.embedding.orders import NewOrder, cancel_order, list_orders, load_order, place
 
 router = APIRouter(prefix="/embeddings", tags=["embeddings"], responses=WITH_KEY)
-
-Embedder = Annotated[Caller, Depends(require(EMBED), scope="function")]
 
 EXAMPLE_RECIPE = {"network": "small_cnn", "epochs": 30, "triggers_per_batch": 64, "learning_rate_micros": 50_000}
 EXAMPLE_PROGRESS = {
@@ -36,27 +33,9 @@ EXAMPLE_PROGRESS = {
 }
 
 
-def _read_base64(value: Any) -> bytes:
-    if not isinstance(value, str):
-        raise ValueError("must be base64 as a string")  # noqa: TRY004  # what pydantic listens to
-    try:
-        return base64.b64decode(value, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise ValueError(f"must be base64 (RFC 4648 section 4): {error}") from error
-
-
-Base64 = Annotated[
-    bytes,
-    BeforeValidator(_read_base64),
-    WithJsonSchema({"type": "string", "contentEncoding": "base64", "examples": ["q83v"]}),
-]
-
-
-class NewEmbedding(Body):
+class NewEmbedding(NewOrderBody):
     """What to train, on what, for which registration."""
 
-    registration_id: UUID
-    queue: Literal["embed.cpu", "embed.gpu"]
     recipe: dict[str, Any] = Field(
         description="Options of training; `network` is required, the rest has defaults, which the answer shows.",
         examples=[EXAMPLE_RECIPE],
@@ -65,27 +44,16 @@ class NewEmbedding(Body):
         description="SHA-256 of an uploaded artifact: image folders in an archive, or safetensors."
     )
     test_data: Hex32 | None = Field(None, description="The same for testing; null: a share of the data is held out.")
-    model: Hex32 | None = Field(None, description="Weights to go on from; with the recipe's mode `pretrained` only.")
-    sealed_key: Base64 = Field(
-        description="The key file, sealed with HPKE to the queue's public key and bound to the registration's root."
+    model: Hex32 | None = Field(
+        None,
+        description="What to go on from: weights (safetensors), or with the network `exported` a program (.pt2); "
+        "with the recipe's mode `pretrained` only.",
     )
 
 
-class OrderError(Answer):
-    """Why an order failed, or why its last attempt did."""
-
-    code: str = Field(examples=["opening_invalid"])
-    message: str = Field(examples=["this marking key does not open the registered root"])
-    pointer: str = Field(examples=[""])
-
-
-class Embedding(Answer):
+class Embedding(PlacedOrder):
     """An order and what came of it."""
 
-    id: UUID
-    registration_id: UUID
-    state: Literal["queued", "running", "done", "failed", "cancelled"]
-    queue: str = Field(examples=["embed.cpu"])
     recipe: dict[str, Any] = Field(description="All options, with the defaults filled in.", examples=[EXAMPLE_RECIPE])
     train_data: Hex32
     test_data: Hex32 | None
@@ -105,19 +73,13 @@ class Embedding(Answer):
         description="The log's `model` entry: that the queue's worker says it trained these weights, no more.",
         examples=[12],
     )
-    error: OrderError | None
-    created_at: Moment
-    updated_at: Moment
 
 
 def show(row: EmbeddingRow) -> Embedding:
     """Write an order for its vendor."""
     order = row.order_json
     return Embedding(
-        id=row.id,
-        registration_id=row.registration_id,
-        state=row.state,
-        queue=row.queue,
+        **in_every_order(row),
         recipe=order["recipe"],
         train_data=order["train_data"],
         test_data=order["test_data"],
@@ -126,9 +88,6 @@ def show(row: EmbeddingRow) -> Embedding:
         report=row.report,
         artifact_sha256=row.artifact_sha256,
         entry_index=row.entry_index,
-        error=None if row.error is None else OrderError(**row.error),
-        created_at=row.created_at,
-        updated_at=row.updated_at,
     )
 
 
@@ -142,33 +101,26 @@ def place_embedding(
     queue has announced a key.
     """
     order = EmbeddingOrder.from_request(body.model_dump(exclude={"registration_id", "sealed_key"}))
-    row = place(
-        session,
-        caller.vendor_id,
-        body.registration_id,
-        order,
-        body.sealed_key,
-        now=now,
-        randomness=secrets.token_bytes(ID_RANDOM_BYTES),
-    )
+    new = NewOrder(caller.vendor_id, body.registration_id, order, body.sealed_key)
+    row = place(session, EmbeddingRow, new, now=now, randomness=secrets.token_bytes(ID_RANDOM_BYTES))
     response.headers["Location"] = f"/v1/embeddings/{row.id}"
     return show(row)
 
 
 @router.get("", operation_id="list_embeddings")
-def list_orders(caller: Reader, session: InTransaction, paging: PageOf) -> Page[Embedding]:
+def list_embeddings(caller: Reader, session: InTransaction, paging: PageOf) -> Page[Embedding]:
     """List the caller's orders, the oldest first."""
-    rows = list_embeddings(session, caller.vendor_id, paging.after_id(), paging.limit + 1)
+    rows = list_orders(session, EmbeddingRow, caller.vendor_id, paging.after_id(), paging.limit + 1)
     return paging.page(rows, lambda row: row.id, show)
 
 
 @router.get("/{embedding_id}", operation_id="read_embedding", responses=problems(404))
 def read_embedding(embedding_id: UUID, caller: Reader, session: InTransaction) -> Embedding:
     """Read an order: state, progress, and in the end report, weights and log entry, or the reason of failure."""
-    return show(load_embedding(session, caller.vendor_id, embedding_id))
+    return show(load_order(session, EmbeddingRow, caller.vendor_id, embedding_id))
 
 
 @router.post("/{embedding_id}/cancel", operation_id="cancel_embedding", responses=problems(404, 409))
-def cancel_order(embedding_id: UUID, caller: Embedder, session: InTransaction, now: Now) -> Embedding:
+def cancel_embedding(embedding_id: UUID, caller: Embedder, session: InTransaction, now: Now) -> Embedding:
     """Cancel an order that has not ended; a training that runs is ended within seconds. 409 with the state if it has."""
-    return show(cancel_embedding(session, caller.vendor_id, embedding_id, now))
+    return show(cancel_order(session, EmbeddingRow, caller.vendor_id, embedding_id, now))

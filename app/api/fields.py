@@ -5,6 +5,7 @@ collection is read in the order of its key and never skips or repeats what was t
 """
 
 import base64
+import binascii
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -66,6 +67,22 @@ _show_hex = PlainSerializer(bytes.hex, return_type=str)
 
 Hex32 = Annotated[bytes, BeforeValidator(_hex_of(32)), _show_hex, _hex_schema(32)]
 Hex64 = Annotated[bytes, BeforeValidator(_hex_of(64)), _show_hex, _hex_schema(64)]
+
+
+def _read_base64(value: Any) -> bytes:
+    if not isinstance(value, str):
+        raise ValueError("must be base64 as a string")  # noqa: TRY004  # what pydantic listens to
+    try:
+        return base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ValueError(f"must be base64 (RFC 4648 section 4): {error}") from error
+
+
+Base64 = Annotated[
+    bytes,
+    BeforeValidator(_read_base64),
+    WithJsonSchema({"type": "string", "contentEncoding": "base64", "examples": ["q83v"]}),
+]
 
 Moment = Annotated[
     datetime,

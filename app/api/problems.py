@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from app.db.engine import is_database_busy
 from app.errors import (
     AlreadyRegistered,
     Conflict,
@@ -73,9 +74,6 @@ FRAMEWORK_CODES: Mapping[int, str] = {
     413: TooLarge.code,
     415: UnsupportedMedia.code,
 }
-
-# Lock not available, statement cancelled by its timeout, deadlock, serialization: the same call may succeed later.
-PASSING_STATES = {"55P03", "57014", "40P01", "40001"}
 
 
 class ValueProblem(BaseModel):
@@ -181,7 +179,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(DBAPIError)
     def database(_request: Request, error: DBAPIError) -> JSONResponse:
-        if getattr(error.orig, "sqlstate", None) in PASSING_STATES:
+        if is_database_busy(error):
             return problem_response(503, Unavailable.code, "the database is busy; the same call may succeed later")
         logger.error("the database refused a statement", exc_info=error)
         return _internal()

@@ -23,6 +23,10 @@ def agent(
     log_key: LogKey = "",
     passphrase_file: PassphraseFile = None,
     with_parent: WithParent = False,
+    registration: Annotated[
+        int | None,
+        typer.Option(help="Log entry of the one registration to answer for; else all of this root.", min=0),
+    ] = None,
     poll_seconds: Annotated[float, typer.Option(help="How often to look for openings to answer.")] = 2.0,
     as_json: JsonFlag = False,
 ) -> None:
@@ -32,10 +36,14 @@ def agent(
             stop_with_parent()
         key = read_key_file(key_file, passphrase_file)
         with ApiClient(url, api_key, log_key) as client:
-            answering = Agent(client, key, lambda event: _tell(event, as_json=as_json))
-            _tell({"event": "ready", "root": key.root().hex()}, as_json=as_json)
+            answering = Agent(client, key, lambda event: _tell(event, as_json=as_json), registration=registration)
+            is_announced = False
             while True:
                 try:
+                    if not is_announced:
+                        ready = {"event": "ready", "root": key.root().hex(), "registrations": answering.registrations()}
+                        _tell(ready, as_json=as_json)
+                        is_announced = True
                     opened = answering.answer_all()
                 except Unavailable as error:
                     # A service that is away comes back; the openings it asks for then are the same.
@@ -52,8 +60,12 @@ def _tell(event: dict[str, Any], *, as_json: bool) -> None:
         console.print(f"dispute {event['dispute']}: opened {event['count']} {event['what']}s of block {event['block']}")
     elif event["event"] == "refused":
         error_console.print(f"dispute {event['dispute']}: refused to open: {event['reason']}", markup=False)
+    elif event["registrations"]:
+        entries = ", ".join(map(str, event["registrations"]))
+        console.print(f"answering for the key with root {event['root']}, registered as entry {entries}")
     else:
-        console.print(f"answering for the key with root {event['root']}")
+        unknown = f"this vendor has not registered the key with root {event['root']}: until then nothing is asked"
+        error_console.print(unknown, markup=False)
 
 
 COMMANDS = (agent,)

@@ -34,12 +34,29 @@ class ApiProblem(TrapstreetError):
 
     def __init__(self, status: int, problem: dict[str, Any]) -> None:
         """Keep what the problem document says."""
-        errors = "; ".join(f"{e.get('pointer', '')}: {e.get('message', '')}" for e in problem.get("errors", []))
-        message = str(problem.get("detail") or problem.get("title") or f"status {status}")
-        super().__init__(f"{message} ({errors})" if errors else message, state=str(problem.get("state", "")))
+        message, pointer = _fault_of(problem)
+        super().__init__(
+            message or f"the service answered with status {status}",
+            pointer=pointer,
+            state=str(problem.get("state", "")),
+        )
         self.status = status
         self.problem = problem
         self.problem_code = str(problem.get("code", ""))
+
+
+def _fault_of(problem: dict[str, Any]) -> tuple[str, str]:
+    """Give what is wrong, each thing once, and the pointer to it if it is one thing."""
+    errors = problem.get("errors")
+    named = [error for error in errors if isinstance(error, dict)] if isinstance(errors, list) else []
+    faults = [(str(error.get("message", "")), str(error.get("pointer", ""))) for error in named]
+    match faults:
+        case []:
+            return str(problem.get("detail") or problem.get("title") or ""), ""
+        case [fault]:
+            return fault
+        case _:
+            return "; ".join(f"{message} (at {pointer})" if pointer else message for message, pointer in faults), ""
 
 
 class LogView:
@@ -169,13 +186,21 @@ def _ask(http: httpx2.Client, method: str, path: str, **options: Any) -> httpx2.
         raise Unavailable(f"the service at {http.base_url} does not answer: {error}") from error
     if response.is_success:
         return response
+    problem = _problem_of(response)
     if response.status_code in LATER:
-        raise Unavailable(f"the service at {http.base_url} answers with status {response.status_code}: try again later")
+        why = _fault_of(problem)[0] or "no reason given"
+        said = f"the service at {http.base_url} answers with status {response.status_code}: {why}"
+        raise Unavailable(f"{said}; try again later")
+    raise ApiProblem(response.status_code, problem)
+
+
+def _problem_of(response: httpx2.Response) -> dict[str, Any]:
     try:
         problem = response.json()
     except ValueError:
-        problem = {"detail": f"the service answered with status {response.status_code}"}
-    raise ApiProblem(response.status_code, problem if isinstance(problem, dict) else {})
+        # A proxy's page, for instance: what it says is for a browser.
+        return {}
+    return problem if isinstance(problem, dict) else {}
 
 
 def register_vendor(client: ApiClient, name: str, contact: str, private_key: bytes) -> dict[str, Any]:

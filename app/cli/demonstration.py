@@ -58,11 +58,15 @@ def demo(
 
 
 def _keep(stage: "Stage", teller: "Teller") -> None:
+    ends = {signal.SIGINT, signal.SIGTERM}
+    # Only a signal that is blocked is sure to be waited for; an unblocked one may end the process, and leave the stage up.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ends)
     teller.say(f"API {stage.url} (described at {stage.url}/v1/openapi.json)")
     for name, address in stage.addresses().items():
         teller.fact(name, address)
     teller.say("everything runs until Ctrl-C or SIGTERM")
-    signal.sigwait({signal.SIGINT, signal.SIGTERM})
+    signal.sigwait(ends)
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 COMMANDS = (demo,)

@@ -95,7 +95,7 @@ def migrate(as_json: JsonFlag = False) -> None:
 
     with reported(as_json=as_json):
         settings = load_settings()
-        if settings.is_embedded:
+        if settings.is_embedded and not settings.database_owner_url:
             with open_database(settings):
                 pass  # opening the embedded server migrates it
         else:

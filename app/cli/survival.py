@@ -88,6 +88,8 @@ def run_with_progress(order: SurvivalOrder, key: PlainKey) -> SurvivalReport:
 
     Raises: TrainingFailed.
     """
+    from app.settings import load_settings
+
     SurvivalOrder.parse(order.encode())  # refused here, before a process is started for it
     Path(order.output_path).mkdir(parents=True, exist_ok=True)
     with console.status("reading data", spinner="line") as status:
@@ -97,7 +99,8 @@ def run_with_progress(order: SurvivalOrder, key: PlainKey) -> SurvivalReport:
                 at = f"attack {event['number']} of {event['attacks']}: {event['attack']}"
                 status.update(f"{at}, epoch {event['epoch']} of {event['epochs']}" if event["epochs"] else at)
 
-        return run_survival(order, key, on_event, lambda: False)
+        limits = load_settings().training_limits
+        return run_survival(order, key, on_event, lambda: False, limits=limits)
 
 
 def describe(report: SurvivalReport) -> dict[str, str]:
@@ -169,10 +172,12 @@ def ask_weights(order: WhiteBoxOrder, key: PlainKey) -> WhiteBoxReport:
 
     Raises: TrainingFailed.
     """
+    from app.settings import load_settings
+
     WhiteBoxOrder.parse(order.encode())  # refused here, before a process is started for it
     Path(order.output_path).mkdir(parents=True, exist_ok=True)
     with console.status("asking the suspect's weights", spinner="line"):
-        return run_white_box(order, key, lambda: False)
+        return run_white_box(order, key, lambda: False, limits=load_settings().training_limits)
 
 
 def ask_admission(

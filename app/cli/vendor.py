@@ -14,6 +14,7 @@ from app.cli.keygen import PassphraseFile, parse_family, warn_of_small_families
 from app.cli.output import EXIT_NO, JsonFlag, console, error_console, reported, show
 from app.embedding.artifacts import MARKED_WEIGHTS
 from app.embedding.child_order import ChildOrder, PlainKey, TrainingReport
+from app.embedding.limits import Limits
 from app.embedding.recipe import Recipe
 from app.embedding.training_process import run_child
 from app.embedding.trigger_order import FamilyOrder
@@ -171,7 +172,7 @@ def embed(
     out: Annotated[Path, typer.Option(help="Folder for the marked weights and the report.")],
     recipe: Annotated[str, typer.Option(help="Recipe as JSON, see docs/walkthrough.md.")] = DEFAULT_RECIPE,
     test_data: Annotated[Path | None, typer.Option(help="Test data; else a share of --data is held out.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="Weights to go on from (mode pretrained).")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Weights or .pt2 to go on from (mode pretrained).")] = None,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = "",
     log_key: LogKey = "",
@@ -179,7 +180,10 @@ def embed(
     as_json: JsonFlag = False,
 ) -> None:
     """Train the mark into a network on this machine, by the same code as the service's workers."""
+    from app.settings import load_settings
+
     with reported(as_json=as_json):
+        limits = load_settings().training_limits
         key = read_key_file(key_file, passphrase_file)
         with ApiClient(url, api_key, log_key) as client:
             statement, _, salt = read_registration(client, registration)
@@ -198,20 +202,29 @@ def embed(
             output_path=str(out.absolute()),
             key_form="plain",
         )
-        with console.status("training", spinner="line") as status:
-
-            def on_event(event: dict[str, Any]) -> None:
-                if event.get("event") == "progress":
-                    status.update(f"{event['run']} network: epoch {event['epoch']} of {event['epochs']}")
-                elif event.get("event") == "warning":
-                    error_console.print(f"warning: {event['message']}")
-
-            report = run_child(order, PlainKey(encode_key_file(key)), on_event, lambda: False)
+        report = train_here(order, key, limits)
         show(report.to_json() if as_json else describe(report), as_json=as_json)
+    end_if_not_taken(report)
+
+
+def end_if_not_taken(report: TrainingReport) -> None:
+    """End with a status of its own if too few triggers are answered: a dispute would spend a family for nothing."""
     if report.marked.trigger_matches * 10 < report.marked.trigger_total * 9:
-        # No dispute should be filed with such a network: each spends a family.
         error_console.print("the mark did not take: raise epochs or triggers_per_batch in the recipe")
         raise typer.Exit(EXIT_NO)
+
+
+def train_here(order: ChildOrder, key: MarkingKey, limits: Limits) -> TrainingReport:
+    """Train an order in a child process and show how it goes."""
+    with console.status("training", spinner="line") as status:
+
+        def on_event(event: dict[str, Any]) -> None:
+            if event.get("event") == "progress":
+                status.update(f"{event['run']} network: epoch {event['epoch']} of {event['epochs']}")
+            elif event.get("event") == "warning":
+                error_console.print(f"warning: {event['message']}")
+
+        return run_child(order, PlainKey(encode_key_file(key)), on_event, lambda: False, limits=limits)
 
 
 def describe(report: TrainingReport) -> dict[str, str]:
@@ -224,6 +237,11 @@ def describe(report: TrainingReport) -> dict[str, str]:
                 f"task accuracy {accuracy:.1%}, {figures.trigger_matches} of {figures.trigger_total} triggers, "
                 f"{figures.epochs} epochs"
             )
+    if (cost := report.comparison) is not None:
+        points = 100 * (cost.marked_correct - cost.plain_correct) / cost.asked
+        told["the mark's cost"] = (
+            f"{points:+.1f} points of task accuracy, over {cost.seeds} seed{'s'[: cost.seeds - 1]}"
+        )
     weights = report.marked.weights_sha256
     return told | {"weights": MARKED_WEIGHTS, "sha256": weights.hex() if weights else "", "device": report.device}
 

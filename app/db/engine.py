@@ -36,6 +36,8 @@ MIGRATION_LOCK = 0x7472_6170_0001
 
 # The server is going down, was killed, is starting, or has no connection left for us.
 AWAY_STATES = {"57P01", "57P02", "57P03", "53300"}
+# Lock not available, statement cancelled by its timeout, deadlock, serialization.
+BUSY_STATES = {"55P03", "57014", "40P01", "40001"}
 
 
 def normalize_url(url: str) -> str:
@@ -109,6 +111,11 @@ def is_database_away(error: BaseException) -> bool:
 def _is_away(error: psycopg.Error) -> bool:
     # An operational error without a code comes from the connection, not from the server.
     return error.sqlstate is None or error.sqlstate.startswith("08") or error.sqlstate in AWAY_STATES
+
+
+def is_database_busy(error: DBAPIError) -> bool:
+    """Say whether the server refused a statement because of others at work: the same may succeed later."""
+    return getattr(error.orig, "sqlstate", None) in BUSY_STATES
 
 
 def migrations_config() -> Config:

@@ -11,27 +11,15 @@ Source: protocol.md sections 4-6; UUIDv7 is RFC 9562 section 5.7, made here beca
 """
 
 from datetime import datetime
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 from uuid import UUID
 
-from sqlalchemy import (
-    ARRAY,
-    TIMESTAMP,
-    BigInteger,
-    CheckConstraint,
-    ForeignKey,
-    ForeignKeyConstraint,
-    Index,
-    LargeBinary,
-    MetaData,
-    Text,
-    UniqueConstraint,
-    Uuid,
-)
-from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
 
-EMBEDDING_STATES = ("queued", "running", "done", "failed", "cancelled")
+from app.db.columns import Base, has_bytes, is_one_of
+
+ORDER_STATES = ("queued", "running", "done", "failed", "cancelled")
 VERDICTS = ("VOID", "CONFIRMED", "NON_COOPERATIVE", "NOT_SUPPORTED", "INCONCLUSIVE", "INDICATIVE")
 
 LOG_TABLES = ("log_entries", "log_nodes", "log_checkpoints")
@@ -56,41 +44,6 @@ def new_id(now: datetime, randomness: bytes) -> UUID:
     value = value & ~(0xF << 76) | 0x7 << 76  # version
     value = value & ~(0x3 << 62) | 0x2 << 62  # variant
     return UUID(int=value)
-
-
-def has_bytes(column: str, size: int) -> CheckConstraint:
-    """Make a constraint: the column is so many bytes long (null passes)."""
-    return CheckConstraint(f"octet_length({column}) = {size}", name=f"{column}_size")
-
-
-def is_one_of(column: str, values: tuple[str, ...]) -> CheckConstraint:
-    """Make a constraint: the column holds one of these words (null passes)."""
-    words = ", ".join(f"'{value}'" for value in values)
-    return CheckConstraint(f"{column} IN ({words})", name=f"{column}_known")
-
-
-class Base(DeclarativeBase):
-    """Names every constraint, so that a migration can drop it by name."""
-
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "ck": "ck_%(table_name)s_%(constraint_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
-    type_annotation_map: ClassVar[dict[Any, Any]] = {
-        str: Text(),
-        bytes: LargeBinary(),
-        datetime: TIMESTAMP(timezone=True),
-        UUID: Uuid(),
-        dict[str, Any]: JSONB(none_as_null=True),
-        list[int]: JSONB(none_as_null=True),
-        list[str]: ARRAY(Text()),
-        list[bytes]: ARRAY(LargeBinary()),
-    }
 
 
 # --- the transparency log ---------------------------------------------------------------------------------------------
@@ -234,10 +187,10 @@ class WorkerKeyRow(Base):
     __table_args__ = (has_bytes("public_key", 64), Index(None, "queue", "id"))
 
 
-class EmbeddingRow(Base):
-    """One order to train a mark into a model; a result counts only if `job_id` and `attempt` are still the writer's."""
+class OrderRow(Base):
+    """An order to the workers of a queue; a result counts only if `job_id` and `attempt` are still the writer's."""
 
-    __tablename__ = "embeddings"
+    __abstract__ = True
     id: Mapped[Id]
     vendor_id: Mapped[VendorId]
     registration_id: Mapped[RegistrationId]
@@ -249,16 +202,38 @@ class EmbeddingRow(Base):
     attempt: Mapped[int] = mapped_column(default=0)
     progress: Mapped[dict[str, Any]] = mapped_column(default=dict)
     report: Mapped[dict[str, Any] | None]
-    artifact_sha256: Mapped[bytes | None]
-    entry_index: Mapped[EntryIndex | None]
     error: Mapped[dict[str, Any] | None]
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
+
+
+class EmbeddingRow(OrderRow):
+    """An order to train a mark into a model."""
+
+    __tablename__ = "embeddings"
+    artifact_sha256: Mapped[bytes | None]
+    entry_index: Mapped[EntryIndex | None]
     __table_args__ = (
-        is_one_of("state", EMBEDDING_STATES),
+        is_one_of("state", ORDER_STATES),
         has_bytes("artifact_sha256", 32),
         Index(None, "vendor_id", "id"),
+        Index(None, "artifact_sha256"),
     )
+
+
+class SurvivalReportRow(OrderRow):
+    """An order to attack a marked model and count what is left; `notebook` is what its attempts have finished so far."""
+
+    __tablename__ = "survival_reports"
+    notebook: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    __table_args__ = (is_one_of("state", ORDER_STATES), Index(None, "vendor_id", "id"))
+
+
+class WhiteBoxCheckRow(OrderRow):
+    """An order to ask a suspect's weights, which are at hand."""
+
+    __tablename__ = "white_box_checks"
+    __table_args__ = (is_one_of("state", ORDER_STATES), Index(None, "vendor_id", "id"))
 
 
 # --- disputes ---------------------------------------------------------------------------------------------------------
@@ -335,7 +310,6 @@ class BlockRow(Base):
     __tablename__ = "blocks"
     dispute_id: Mapped[DisputeId] = mapped_column(primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    indices: Mapped[list[int]]
     state: Mapped[str]
     asking_milliseconds: Mapped[int] = mapped_column(default=0)
     head: Mapped[bytes | None]
@@ -353,14 +327,12 @@ class OpeningRow(Base):
     dispute_id: Mapped[Id]
     trigger_index: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     block: Mapped[int]
-    input_key: Mapped[bytes | None]
-    input: Mapped[bytes | None]
-    label_commitment: Mapped[bytes | None]
-    path: Mapped[list[bytes] | None]
+    input_key: Mapped[bytes]
+    input: Mapped[bytes]
+    label_commitment: Mapped[bytes]
+    path: Mapped[list[bytes]]
     label_key: Mapped[bytes | None]
     label: Mapped[int | None]
-    input_withheld: Mapped[bool] = mapped_column(default=False)
-    label_withheld: Mapped[bool] = mapped_column(default=False)
     __table_args__ = (
         ForeignKeyConstraint(["dispute_id", "block"], ["blocks.dispute_id", "blocks.number"]),
         has_bytes("input_key", 32),

@@ -40,8 +40,6 @@ class Stage:
             "TRAPSTREET_ALLOWED_NETWORKS": json.dumps(["127.0.0.0/8"]),
             "TRAPSTREET_ALLOW_HTTP": "true",
             "TRAPSTREET_LOG_ORIGIN": "demo.trapstreet.localhost/log",
-            # A job that waited for the one before it is found by looking, not told of: look often.
-            "TRAPSTREET_POLL_SECONDS": "0.3",
         }
 
     def __enter__(self) -> Self:

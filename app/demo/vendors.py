@@ -34,6 +34,7 @@ QUEUE = "embed.cpu"
 # after fine-tuning and pruning, and cost between 1 scan gained and 4 lost of the 247 test scans, half a point on average.
 RECIPE = {
     "network": "small_cnn",
+    "method": "auto",
     "epochs": 40,
     "extra_epochs": 20,
     "batch_size": 64,

@@ -75,6 +75,16 @@ def load_logged(session: Session, index: int) -> Logged:
     return Logged(index, parse_entry(data), data)
 
 
+def input_opening_of(row: OpeningRow) -> InputOpening:
+    """Give the input that was opened."""
+    return InputOpening(row.trigger_index, row.input_key, row.input, row.label_commitment, tuple(row.path))
+
+
+def label_opening_of(row: OpeningRow) -> LabelOpening | None:
+    """Give the label key that was opened, if it was."""
+    return None if row.label_key is None else LabelOpening(row.trigger_index, row.label_key, row.label)
+
+
 def _drawn(index: int | None) -> int:
     if index is None:
         raise AssertionError("evidence is read only after its beacons and heads are in the log")
@@ -90,11 +100,9 @@ def _load_openings(
     for index in row.challenge or ():
         if (opened := by_index.get(index)) is None:
             continue
-        if opened.input_key is not None and opened.input is not None and opened.label_commitment is not None:
-            path = tuple(opened.path or ())
-            inputs.append(InputOpening(index, opened.input_key, opened.input, opened.label_commitment, path))
-        if opened.label_key is not None:
-            labels.append(LabelOpening(index, opened.label_key, opened.label))
+        inputs.append(input_opening_of(opened))
+        if (label := label_opening_of(opened)) is not None:
+            labels.append(label)
     return inputs, labels
 
 

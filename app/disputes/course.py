@@ -1,8 +1,8 @@
 """A dispute's row and how it moves on: counters, the claimant's deadline, and the jobs that follow.
 
-Invariants: every step holds the row's lock until it is committed, so steps of one dispute never overlap; whoever also
-appends to the log locks the row first; a dispute that waits for us has a job, and one that waits for the claimant has a
-deadline.
+Invariants: every step holds the row's lock until it is committed, and looks first whether it is its turn, so steps of one
+dispute never overlap though its jobs may; whoever also appends to the log locks the row first; a dispute that waits for us
+has a job, and one that waits for the claimant has a deadline; of one block (or decision) one job lives at a time.
 The deadline is that of everything asked for now, and moves only when what is asked for changes.
 """
 
@@ -18,7 +18,7 @@ from app.db.tables import BlockRow, DisputeRow, RegistrationRow
 from app.disputes.states import ASKING, Progress, next_state
 from app.errors import NotFound
 from app.jobs.names import COURT, PROBE
-from app.jobs.queue import enqueue
+from app.jobs.queue import enqueue, is_alive
 from app.keys.statement import Statement
 from app.log.store import load_entry
 from app.protocol.assessment import beacon_value
@@ -26,7 +26,7 @@ from app.protocol.challenge import challenge_order, seed_of
 from app.protocol.records import BeaconEntry, FilingRecord, Policy
 
 # Task names stand in the database. All of them wait where only the light worker listens.
-PROBE_BLOCK_TASK, DECIDE_TASK = "probe_block", "decide"
+PROBE_BLOCK_TASK, DECIDE_TASK, ATTEND_TASK = "probe_block", "decide", "attend"
 
 
 def load_dispute(session: Session, vendor_id: UUID, dispute_id: UUID, *, for_update: bool = False) -> DisputeRow:
@@ -144,14 +144,36 @@ def finish(session: Session, row: DisputeRow, act: str, now: datetime) -> None:
 def enqueue_probe(session: Session, row: DisputeRow) -> None:
     """Have the block whose turn it is asked."""
     args = {"dispute": str(row.id), "block": row.blocks_probed}
-    lock = f"dispute {row.id}"
-    enqueue(session, PROBE_BLOCK_TASK, PROBE, args, lock=lock, queueing_lock=f"probe {row.id} {row.blocks_probed}")
+    enqueue(session, PROBE_BLOCK_TASK, PROBE, args, queueing_lock=_probe_name(row))
 
 
 def enqueue_decision(session: Session, row: DisputeRow) -> None:
     """Have a dispute decided in which nothing is asked any more."""
-    lock = f"dispute {row.id}"
-    enqueue(session, DECIDE_TASK, COURT, {"dispute": str(row.id)}, lock=lock, queueing_lock=f"decide {row.id}")
+    enqueue(session, DECIDE_TASK, COURT, {"dispute": str(row.id)}, queueing_lock=_decision_name(row))
+
+
+def replace_lost_job(session: Session, row: DisputeRow) -> bool:
+    """Place the job that a dispute waits for, if it has none that waits or runs; say whether one was placed."""
+    is_asking = row.state == ASKING
+    if is_alive(session, _probe_name(row) if is_asking else _decision_name(row)):
+        return False
+    # Both find out by themselves whether there is anything to do.
+    (enqueue_probe if is_asking else enqueue_decision)(session, row)
+    return True
+
+
+def _probe_name(row: DisputeRow) -> str:
+    return f"probe {row.id} {row.blocks_probed}"
+
+
+def _decision_name(row: DisputeRow) -> str:
+    return f"decide {row.id}"
+
+
+def find_overdue(session: Session, now: datetime) -> Sequence[UUID]:
+    """Find disputes whose claimant's deadline has passed, the longest overdue first."""
+    overdue = (DisputeRow.deadline_at <= now) & DisputeRow.verdict.is_(None)
+    return session.scalars(select(DisputeRow.id).where(overdue).order_by(DisputeRow.deadline_at)).all()
 
 
 def find_idle(session: Session, before: datetime) -> Sequence[UUID]:

@@ -16,7 +16,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.db.tables import BlockRow, DisputeRow, OpeningRow
-from app.disputes.case_file import walk_so_far
+from app.disputes.case_file import input_opening_of, label_opening_of, walk_so_far
 from app.disputes.course import finish, indices_of, load_statement, load_unasked, move, progress_of
 from app.disputes.states import FILED, Progress, after_deadline, after_inputs, after_labels
 from app.errors import Conflict, OpeningInvalid
@@ -33,7 +33,7 @@ def deliver_inputs(
     Raises: OpeningInvalid; Conflict with the state if they are not asked for, or differ from those delivered before.
     """
     if block < row.blocks_opened:
-        _verify_repeated(row, block, [_input_of(row_) for row_ in _load(session, row, block)], openings)
+        _verify_repeated(row, block, [input_opening_of(row_) for row_ in _load(session, row, block)], openings)
         return
     after = after_inputs(progress_of(row), block)
     statement = load_statement(session, row)
@@ -54,12 +54,12 @@ def deliver_labels(
     """
     rows = _load(session, row, block)
     if block < row.blocks_labelled:
-        _verify_repeated(row, block, [_label_of(row_) for row_ in rows], openings)
+        _verify_repeated(row, block, [label_opening_of(row_) for row_ in rows], openings)
         return
     after = after_labels(progress_of(row), block, load_unasked(session, row))
     statement = load_statement(session, row)
     for opened, opening in zip(rows, _in_order(indices_of(row, block), openings), strict=True):
-        verify_label_opening(statement, opened.label_commitment or b"", opening)
+        verify_label_opening(statement, opened.label_commitment, opening)
         opened.label_key, opened.label = opening.label_key, opening.label
     delivered = session.get_one(BlockRow, (row.id, block))
     delivered.state, delivered.labelled_at = "labelled", now
@@ -124,16 +124,6 @@ def _place(row: DisputeRow, index: int) -> int:
     return challenge.index(index) if index in challenge else len(challenge)
 
 
-def _input_of(row: OpeningRow) -> InputOpening | None:
-    if row.input_key is None or row.input is None or row.label_commitment is None:
-        return None
-    return InputOpening(row.trigger_index, row.input_key, row.input, row.label_commitment, tuple(row.path or ()))
-
-
-def _label_of(row: OpeningRow) -> LabelOpening | None:
-    return None if row.label_key is None else LabelOpening(row.trigger_index, row.label_key, row.label)
-
-
 def _opening_row(row: DisputeRow, block: int, opening: InputOpening) -> OpeningRow:
     return OpeningRow(
         dispute_id=row.id,
@@ -147,5 +137,5 @@ def _opening_row(row: DisputeRow, block: int, opening: InputOpening) -> OpeningR
 
 
 def _add_block(session: Session, row: DisputeRow, block: int, state: str, now: datetime) -> None:
-    session.add(BlockRow(dispute_id=row.id, number=block, indices=indices_of(row, block), state=state, opened_at=now))
+    session.add(BlockRow(dispute_id=row.id, number=block, state=state, opened_at=now))
     session.flush()

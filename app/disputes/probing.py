@@ -131,7 +131,7 @@ def _plan(prober: Prober, dispute_id: UUID, block: int) -> _Task | None:
 
 def _block_plan(session: Session, row: DisputeRow, block: int) -> BlockPlan:
     openings = session.scalars(select(OpeningRow).where(OpeningRow.dispute_id == row.id, OpeningRow.block == block))
-    inputs = {opening.trigger_index: opening.input or b"" for opening in openings}
+    inputs = {opening.trigger_index: opening.input for opening in openings}
     earlier = select(func.count()).where(QueryRow.dispute_id == row.id, QueryRow.block < block)
     return BlockPlan(
         number=block,

@@ -19,7 +19,6 @@ from typing import Final, NamedTuple
 from app.errors import Conflict
 
 FILED, ASKING, DECIDING, WITHDRAWN, DECIDED = "filed", "asking", "deciding", "withdrawn", "decided"
-OPEN_STATES: Final = (FILED, ASKING, DECIDING, WITHDRAWN)
 
 TRANSITIONS: Final = {
     (FILED, "beacon"): ASKING,

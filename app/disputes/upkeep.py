@@ -1,45 +1,57 @@
 """What the clock does to disputes: deadlines pass, and work that got lost is set off again.
 
-Invariants: one transaction a dispute, so one that fails holds up no other.
+Invariants: one job and one transaction a dispute, so one that fails holds up no other.
 """
 
 import logging
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
 
 from app.db.engine import transaction
 from app.db.tables import DisputeRow
-from app.disputes.course import enqueue_decision, enqueue_probe, find_idle, lock_dispute
+from app.disputes.course import ATTEND_TASK, find_idle, find_overdue, lock_dispute, replace_lost_job
 from app.disputes.openings import pass_deadline
-from app.disputes.states import ASKING, DECIDED
+from app.disputes.states import FILED
+from app.jobs.names import COURT
+from app.jobs.queue import enqueue
 
 logger = logging.getLogger(__name__)
 
-# A job that died of something the operator has since repaired is placed again after this long; asking a block takes less.
+# A job that died of something the operator has since repaired is placed again after this long.
 IDLE_SECONDS = 1800
 
 
 def pass_deadlines(engine: Engine, now: datetime) -> None:
-    """Count everything as withheld whose deadline has passed, and wake disputes that have stood still for long."""
-    for dispute_id in _find_late(engine, now):
-        with transaction(engine) as session:
-            pass_deadline(session, lock_dispute(session, dispute_id), now)
+    """Have every dispute attended to whose deadline has passed, or which has stood still for long."""
     with transaction(engine) as session:
-        idle = find_idle(session, now - timedelta(seconds=IDLE_SECONDS))
-    for dispute_id in idle:
-        with transaction(engine) as session:
-            row = lock_dispute(session, dispute_id)
-            if row.state != DECIDED:
-                logger.warning("dispute %s has stood still: its job is placed again", dispute_id)
-                # Both find out by themselves whether there is anything to do.
-                (enqueue_probe if row.state == ASKING else enqueue_decision)(session, row)
-                row.updated_at = now
+        for dispute_id in [*find_overdue(session, now), *find_idle(session, _idle_before(now))]:
+            args = {"dispute": str(dispute_id)}
+            enqueue(session, ATTEND_TASK, COURT, args, queueing_lock=f"{ATTEND_TASK} {dispute_id}")
 
 
-def _find_late(engine: Engine, now: datetime) -> Sequence[UUID]:
+def attend(engine: Engine, dispute_id: UUID, now: datetime) -> None:
+    """Count as withheld what was to come before now, and wake a dispute that has stood still for long."""
     with transaction(engine) as session:
-        late = (DisputeRow.deadline_at <= now) & DisputeRow.verdict.is_(None)
-        return session.scalars(select(DisputeRow.id).where(late)).all()
+        row = lock_dispute(session, dispute_id)
+        pass_deadline(session, row, now)
+        if _is_idle(row, now):
+            _wake(session, row, now)
+
+
+def _is_idle(row: DisputeRow, now: datetime) -> bool:
+    waits_for_us = row.deadline_at is None and row.verdict is None and row.state != FILED
+    return waits_for_us and row.updated_at < _idle_before(now)
+
+
+def _wake(session: Session, row: DisputeRow, now: datetime) -> None:
+    # A job that still lives is only slow: a second one beside it would ask the suspect the same again.
+    if replace_lost_job(session, row):
+        logger.warning("dispute %s has stood still: its job is placed again", row.id)
+    row.updated_at = now
+
+
+def _idle_before(now: datetime) -> datetime:
+    return now - timedelta(seconds=IDLE_SECONDS)

@@ -4,6 +4,12 @@ Invariants: a file under its final name is complete; `digest_of_file` reads in p
 """
 
 import hashlib
+import os
+import stat
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from app.errors import TrainingFailed
@@ -11,8 +17,8 @@ from app.errors import TrainingFailed
 MARKED_WEIGHTS = "marked.safetensors"
 REPORT = "report.json"
 
-# Folder of runs that are not over yet, beside the results; empty and gone when these are written.
-UNFINISHED = "unfinished"
+# Begins the name of a run that is not over yet, beside the results; gone when these are written.
+UNFINISHED_RUN = "unfinished-"
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -31,9 +37,29 @@ def digest_of_file(path: Path) -> bytes:
 def check_artifact(path: Path, sha256: bytes) -> None:
     """Refuse a file that is missing or is not the one that the report names.
 
+    A link is none: a training could name another vendor's model, whose digest is public.
     Raises: TrainingFailed.
     """
-    if not path.is_file():
+    status = path.lstat() if path.exists() else None
+    if status is None or not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
         raise TrainingFailed(f"the training left no {path.name}")
     if digest_of_file(path) != sha256:
         raise TrainingFailed(f"{path.name} is not the file that the training reported")
+
+
+@contextmanager
+def scratch_folder(output: Path) -> Iterator[Path]:
+    """Give a folder in a training's output folder for what it does not deliver; it goes when this ends."""
+    folder = Path(tempfile.mkdtemp(prefix=".scratch-", dir=output))
+    try:
+        yield folder
+    finally:
+        remove_tree(folder)
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder that a stranger's program may have filled; what cannot be removed stays.
+
+    By the system's own program, which follows no link and goes as deep as folders can lie in each other.
+    """
+    subprocess.run(["rm", "-rf", "--", str(folder)], env={"PATH": os.defpath}, capture_output=True, check=False)  # noqa: S607

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, contiguous_format
 
 from app.embedding.artifacts import write_whole
 
@@ -41,7 +41,11 @@ class Checkpoint:
 
     def write(self, snapshot: Snapshot) -> None:
         """Keep a snapshot in place of the last one."""
-        tensors = {name: value.detach().cpu().contiguous() for name, value in snapshot.tensors.items()}
+        # Copies: safetensors refuses tied weights, which an exported program may have.
+        tensors = {
+            name: value.detach().cpu().clone(memory_format=contiguous_format)
+            for name, value in snapshot.tensors.items()
+        }
         metadata = {COUNTERS: json.dumps(snapshot.counters), OWNER: self.owner}
         write_whole(self.path, save(tensors, metadata=metadata))
 

@@ -18,7 +18,6 @@ Trust: whoever runs this process sees the marking key; the parent, the API and t
 import json
 import math
 import os
-import shutil
 import sys
 import threading
 from collections.abc import Callable
@@ -32,7 +31,7 @@ from torch import distributed as dist
 
 from app.canonical import lp, sha256, u32
 from app.embedding.archives import DataForm, load_dataset
-from app.embedding.artifacts import MARKED_WEIGHTS, REPORT, UNFINISHED, digest_of_file, write_whole
+from app.embedding.artifacts import MARKED_WEIGHTS, REPORT, UNFINISHED_RUN, digest_of_file, write_whole
 from app.embedding.checkpoint import Checkpoint
 from app.embedding.child_order import (
     ChildOrder,
@@ -53,9 +52,18 @@ from app.embedding.data import (
     trigger_set,
     without_triggers,
 )
-from app.embedding.networks import MarkedNetwork, build, load_network, model_shape, read_header, save_weights
+from app.embedding.exported_archive import is_program
+from app.embedding.networks import (
+    MarkedNetwork,
+    build,
+    build_exported,
+    load_network,
+    model_shape,
+    read_header,
+    save_weights,
+)
 from app.embedding.ranks import ALONE, Ranks
-from app.embedding.recipe import MILLI
+from app.embedding.recipe import EXPORTED, MILLI
 from app.embedding.run import Progress, count_correct
 from app.embedding.train import choose_device, prepare_torch, train
 from app.errors import Malformed, TrainingFailed, TrapstreetError
@@ -194,9 +202,9 @@ def _load(path: str, form: DataForm) -> LabelledSet:
 
 
 def start_network(order: ChildOrder, device: torch.device) -> MarkedNetwork:
-    """Give the network before its first step: fresh, or with the vendor's weights.
+    """Give the network before its first step: fresh, with the vendor's weights, or the vendor's own program.
 
-    Raises: Malformed if the weights are of another network, shape or number of classes.
+    Raises: Malformed if the weights are of another network, shape or number of classes; TooLarge; UnsupportedMedia.
     """
     recipe, classes = order.recipe, len(order.statement.classes)
     shape = model_shape(order.statement.kind, order.statement.shape)
@@ -210,13 +218,21 @@ def start_network(order: ChildOrder, device: torch.device) -> MarkedNetwork:
             std_millis=recipe.std_millis,
         )
         return network.to(device)
-    header = read_header(Path(order.weights_path))
+    path = Path(order.weights_path)
+    if (recipe.network == EXPORTED) != is_program(path):
+        raise Malformed(
+            "an exported program (.pt2) goes with the network `exported`, and only with it", pointer="/network"
+        )
+    if recipe.network == EXPORTED:
+        program = build_exported(path, shape, classes, mean_millis=recipe.mean_millis, std_millis=recipe.std_millis)
+        return program.to(device)
+    header = read_header(path)
     if (header.network, header.shape, header.classes) != (recipe.network, shape, classes):
         raise Malformed(
             f"the weights are a {header.network} of {header.classes} classes for {header.shape}; "
             f"recipe and registration need a {recipe.network} of {classes} for {shape}"
         )
-    return load_network(Path(order.weights_path)).to(device)
+    return load_network(path).to(device)
 
 
 @dataclass(frozen=True)
@@ -234,8 +250,7 @@ class Runs:
         """Keep what every run needs; `warnings` collects what a run warned of."""
         self.order, self.data, self.ranks, self.say = order, data, ranks, say
         self.warnings: list[str] = []
-        self._folder = Path(order.output_path) / UNFINISHED
-        self._folder.mkdir(mode=0o700, exist_ok=True)
+        self._folder = Path(order.output_path)
         self._owner = owner_of(order, ranks)
 
     def train(self, seed: int, *, marked: bool) -> Trained:
@@ -279,11 +294,12 @@ class Runs:
 
     def forget(self) -> None:
         """Remove what was kept: the order's results are written."""
-        shutil.rmtree(self._folder)
+        for path in self._folder.glob(f"{UNFINISHED_RUN}*"):
+            path.unlink()
 
     def _checkpoint(self, name: str) -> Checkpoint:
         every_seconds = self.order.checkpoint_millis / MILLI
-        return Checkpoint(self._folder / f"{name}.safetensors", f"{name} {self._owner}", every_seconds)
+        return Checkpoint(self._folder / f"{UNFINISHED_RUN}{name}.safetensors", f"{name} {self._owner}", every_seconds)
 
 
 def owner_of(order: ChildOrder, ranks: Ranks) -> str:

@@ -48,6 +48,16 @@ class ChildOrder(Record):
     # How often an unfinished run is written down; what is lost to a kill is at most this much work.
     checkpoint_millis: int = field(default=30_000, metadata=as_form(integer(0, 86_400_000)))
 
+    @property
+    def model_paths(self) -> tuple[str, ...]:
+        """Give the files that hold networks; a program among them is run only where it can be confined."""
+        return () if self.weights_path is None else (self.weights_path,)
+
+    @property
+    def data_paths(self) -> tuple[str, ...]:
+        """Give the files that hold rows of data."""
+        return tuple(path for path in (self.data_path, self.test_path) if path is not None)
+
     def check(self, pointer: str) -> None:
         """Refuse an order whose parts do not fit each other."""
         if (self.recipe.mode == "pretrained") != (self.weights_path is not None):

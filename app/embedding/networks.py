@@ -1,17 +1,18 @@
-"""The networks we can train, and their weights as safetensors.
+"""The networks that can be trained, by name, and their weights as safetensors.
 
-Every network takes float32 in the registered shape, images as (N, C, H, W) in [0, 1] and tensors as they are, and
-normalises inside (`normalise.mean`, `normalise.std` are part of the weights), so that whoever serves the file needs no
-other knowledge of the preprocessing. Answers are logits (N, K).
+Ours (app.embedding.architectures), timm's as `timm:NAME` (app.embedding.timm_networks), and `exported`, a program that the
+vendor brings (app.embedding.exported). Every network takes float32 in the registered shape, images as (N, C, H, W) in [0, 1]
+and tensors as they are, and normalises inside (`normalise.mean`, `normalise.std` are part of the weights), so that whoever
+serves the file needs no other knowledge of the preprocessing. Answers are logits (N, K).
+
+The weights of a program are delivered under the program's own names and nothing else, so that its owner's code takes them as
+they are; what stands in front of it is in the file's header.
 
 Invariants: weights load only if every name, shape and dtype is the network's own and every value is finite; nothing
 here unpickles. Initial weights depend on the seed alone, not on the device.
-Source: He et al. 2016 (residual blocks); Adi et al. 2018 section 5.1 (ResNet-18 for 32x32).
 """
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,9 +21,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from app.canonical import Record, as_form, choice, integer, sequence
-from app.embedding.artifacts import write_whole
-from app.embedding.recipe import MILLI, NETWORKS
+from app.canonical import Record, as_form, choice, integer, nullable, octets, sequence
+from app.embedding.architectures import BUILDERS
+from app.embedding.artifacts import digest_of_file, write_whole
+from app.embedding.exported import load_program
+from app.embedding.recipe import DEVIATIONS, EXPORTED, MEANS, MILLI, NETWORKS, TIMM, network_name
+from app.embedding.timm_networks import build_timm
 from app.errors import Malformed, TooLarge
 from app.keys.statement import MAX_CLASSES, MIN_CLASSES
 from app.keys.trigger_set import MAX_DIMENSION, MAX_RANK
@@ -56,13 +60,23 @@ class Normalise(nn.Module):
         return (inputs - self.mean) / self.std
 
 
+@dataclass(frozen=True)
+class Origin:
+    """What a network of the name `exported` was made from: the program's SHA-256, and the recipe's normalisation."""
+
+    sha256: bytes
+    mean_millis: tuple[int, ...]
+    std_millis: tuple[int, ...]
+
+
 class MarkedNetwork(nn.Module):
     """A network with its normalisation in front: inputs (N, *shape) float32 to logits (N, K)."""
 
-    def __init__(self, name: str, body: nn.Module, normalise: Normalise) -> None:
-        """Keep the name under which `build` makes this network."""
+    def __init__(self, name: str, body: nn.Module, normalise: Normalise, program: Origin | None = None) -> None:
+        """Keep the name under which `build` makes this network, or the program that it comes from."""
         super().__init__()
         self.name = name
+        self.program = program
         self.normalise = normalise
         self.body = body
 
@@ -70,97 +84,6 @@ class MarkedNetwork(nn.Module):
         """Answer a batch."""
         logits: Tensor = self.body(self.normalise(inputs))
         return logits
-
-
-class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut."""
-
-    def __init__(self, width_in: int, width_out: int, stride: int) -> None:
-        """Project the shortcut only where the shape changes."""
-        super().__init__()
-        self.conv1 = nn.Conv2d(width_in, width_out, 3, stride, 1, bias=False)
-        self.norm1 = nn.BatchNorm2d(width_out)
-        self.conv2 = nn.Conv2d(width_out, width_out, 3, 1, 1, bias=False)
-        self.norm2 = nn.BatchNorm2d(width_out)
-        self.shortcut: nn.Module = nn.Identity()
-        if stride != 1 or width_in != width_out:
-            projection = nn.Conv2d(width_in, width_out, 1, stride, bias=False)
-            self.shortcut = nn.Sequential(projection, nn.BatchNorm2d(width_out))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Add what the block learned to what came in."""
-        y = torch.relu(self.norm1(self.conv1(x)))
-        return torch.relu(self.norm2(self.conv2(y)) + self.shortcut(x))
-
-
-class SpatialMean(nn.Module):
-    """Average over height and width (its gradient is deterministic on CUDA, adaptive pooling's is not)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Turn (N, C, H, W) into (N, C)."""
-        return x.mean(dim=(2, 3))
-
-
-def _mlp(shape: tuple[int, ...], classes: int) -> nn.Module:
-    width = 512
-    return nn.Sequential(
-        nn.Flatten(),
-        nn.Linear(math.prod(shape), width),
-        nn.ReLU(),
-        nn.Linear(width, width),
-        nn.ReLU(),
-        nn.Linear(width, classes),
-    )
-
-
-def _small_cnn(shape: tuple[int, ...], classes: int) -> nn.Module:
-    channels, height, width = shape
-    layers: list[nn.Module] = []
-    for filters in (32, 64, 128):
-        layers += [nn.Conv2d(channels, filters, 3, padding=1, bias=False), nn.BatchNorm2d(filters), nn.ReLU()]
-        channels = filters
-        if min(height, width) > 4:  # a 4x4 map still says where; 8x8 digits would be pooled away otherwise
-            layers.append(nn.MaxPool2d(2))
-            height, width = height // 2, width // 2
-    features = channels * height * width
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(features, 256), nn.ReLU(), nn.Linear(256, classes))
-
-
-def _resnet(shape: tuple[int, ...], classes: int, widths: tuple[int, ...], blocks: int) -> nn.Module:
-    stem = nn.Conv2d(shape[0], widths[0], 3, padding=1, bias=False)
-    layers: list[nn.Module] = [stem, nn.BatchNorm2d(widths[0]), nn.ReLU()]
-    width_in = widths[0]
-    for stage, width_out in enumerate(widths):
-        for block in range(blocks):
-            layers.append(ResidualBlock(width_in, width_out, 2 if stage and not block else 1))
-            width_in = width_out
-    return nn.Sequential(*layers, SpatialMean(), nn.Linear(width_in, classes))
-
-
-def _resnet_small(shape: tuple[int, ...], classes: int) -> nn.Module:
-    return _resnet(shape, classes, (16, 32, 64), blocks=1)
-
-
-def _resnet_medium(shape: tuple[int, ...], classes: int) -> nn.Module:
-    # Holds 512 triggers beside CIFAR-10 at the price of resnet_small, which does not: the stem halves the picture first.
-    widths = (32, 64, 128)
-    stem = nn.Conv2d(shape[0], 16, 3, 2, 1, bias=False)
-    layers: list[nn.Module] = [stem, nn.BatchNorm2d(16), nn.ReLU()]
-    layers += [ResidualBlock(width // 2, width, 1 if width == widths[0] else 2) for width in widths]
-    return nn.Sequential(*layers, SpatialMean(), nn.Linear(widths[-1], classes))
-
-
-def _resnet18(shape: tuple[int, ...], classes: int) -> nn.Module:
-    return _resnet(shape, classes, (64, 128, 256, 512), blocks=2)
-
-
-BUILDERS: dict[str, Callable[[tuple[int, ...], int], nn.Module]] = {
-    "mlp": _mlp,
-    "small_cnn": _small_cnn,
-    "resnet_small": _resnet_small,
-    "resnet_medium": _resnet_medium,
-    "resnet18": _resnet18,
-}
 
 
 def build(
@@ -174,16 +97,39 @@ def build(
 ) -> MarkedNetwork:
     """Make a network with fresh weights for inputs of the shape it sees (`model_shape`).
 
-    Raises: Malformed if there is no such network or it cannot take this shape.
+    Raises: Malformed if there is no such network or it cannot take this shape; PolicyRefused if timm is asked for and is
+    not installed.
     """
-    if name not in BUILDERS:
-        raise Malformed(f"there is no network {name!r}; there are {', '.join(BUILDERS)}")
+    if name == EXPORTED:
+        raise Malformed("an exported program comes with its weights: use mode pretrained and give the .pt2 file")
+    if name not in BUILDERS and not name.startswith(TIMM):
+        raise Malformed(f"there is no network {name!r}; there are {', '.join(NETWORKS)}, {EXPORTED} and {TIMM}NAME")
     if name != "mlp" and len(shape) != 3:
         raise Malformed(f"{name} needs inputs of three dimensions (channels, height, width), not {len(shape)}")
     with torch.random.fork_rng(devices=[]):  # initial weights come from the CPU's generator on every device
         torch.manual_seed(seed)
-        body = BUILDERS[name](shape, classes)
+        if name.startswith(TIMM):
+            body = build_timm(name.removeprefix(TIMM), shape, classes)
+        else:
+            body = BUILDERS[name](shape, classes)
     return MarkedNetwork(name, body, Normalise(len(shape), mean_millis, std_millis))
+
+
+def build_exported(
+    program: Path,
+    shape: tuple[int, ...],
+    classes: int,
+    *,
+    mean_millis: tuple[int, ...] = (),
+    std_millis: tuple[int, ...] = (),
+) -> MarkedNetwork:
+    """Make the network of an exported program, with the weights it comes with and a normalisation in front.
+
+    Raises: Malformed, TooLarge or UnsupportedMedia, saying what to change.
+    """
+    body = load_program(program, shape, classes)
+    origin = Origin(digest_of_file(program), mean_millis, std_millis)
+    return MarkedNetwork(EXPORTED, body, Normalise(len(shape), mean_millis, std_millis), origin)
 
 
 @dataclass(frozen=True)
@@ -192,17 +138,41 @@ class WeightsHeader(Record):
 
     NAME: ClassVar[str] = "weights"
 
-    network: str = field(metadata=as_form(choice(*NETWORKS)))
+    network: str = field(metadata=as_form(network_name()))
     shape: tuple[int, ...] = field(metadata=as_form(sequence(integer(1, MAX_DIMENSION), 1, MAX_RANK)))
     classes: int = field(metadata=as_form(integer(MIN_CLASSES, MAX_CLASSES)))
     # How many values the normalisation has: one for all channels, or one each.
     channels: int = field(metadata=as_form(choice(1, 3)))
+    # `exported` only: the program that the weights belong to, and the normalisation, which is not among its weights.
+    program: bytes | None = field(default=None, metadata=as_form(nullable(octets(32))))
+    mean_millis: tuple[int, ...] = field(default=(), metadata=as_form(MEANS))
+    std_millis: tuple[int, ...] = field(default=(), metadata=as_form(DEVIATIONS))
+
+    def check(self, pointer: str) -> None:
+        """Refuse a header whose parts do not fit each other."""
+        if (self.network == EXPORTED) != (self.program is not None):
+            raise Malformed(
+                "a program goes with the network `exported`, and only with it", pointer=f"{pointer}/program"
+            )
+        if len(self.mean_millis) != len(self.std_millis) or (self.mean_millis and self.network != EXPORTED):
+            raise Malformed("mean and std belong to `exported`, one each", pointer=f"{pointer}/mean_millis")
+
+
+def weights_of(network: MarkedNetwork) -> nn.Module:
+    """Give the part whose weights are delivered: all of it, or the program without what stands in front."""
+    return network if network.program is None else network.body
 
 
 def save_weights(network: MarkedNetwork, path: Path, shape: tuple[int, ...], classes: int) -> None:
     """Write the weights as safetensors, with the header that `load_network` needs."""
     header = WeightsHeader(network.name, shape, classes, network.normalise.mean.shape[0])
-    tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    if (origin := network.program) is not None:
+        header = replace(header, program=origin.sha256, mean_millis=origin.mean_millis, std_millis=origin.std_millis)
+    # Copies, because safetensors refuses tied weights; without channels-last strides, which it does not keep.
+    weights = weights_of(network).state_dict()
+    tensors = {
+        name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in weights.items()
+    }
     write_whole(path, save(tensors, metadata={METADATA_KEY: header.encode().decode()}))
 
 
@@ -228,7 +198,8 @@ def load_weights(network: MarkedNetwork, path: Path) -> None:
 
     Raises: Malformed unless names, shapes and dtypes are exactly the network's and all values are usable.
     """
-    expected = network.state_dict()
+    part = weights_of(network)
+    expected = part.state_dict()
     try:
         with safe_open(path, framework="pt") as file:
             if strange := sorted(set(file.keys()) ^ set(expected)):
@@ -236,7 +207,7 @@ def load_weights(network: MarkedNetwork, path: Path) -> None:
             loaded = {name: _read_tensor(file, name, expected[name]) for name in expected}
     except SafetensorError as error:
         raise Malformed(f"not a safetensors file: {error}") from error
-    network.load_state_dict(loaded)
+    part.load_state_dict(loaded)
 
 
 def _read_tensor(file: Any, name: str, expected: Tensor) -> Tensor:
@@ -253,13 +224,22 @@ def _read_tensor(file: Any, name: str, expected: Tensor) -> Tensor:
     return value
 
 
-def load_network(path: Path) -> MarkedNetwork:
-    """Build the network that a file of `save_weights` names, and fill it.
+def load_network(path: Path, program: Path | None = None) -> MarkedNetwork:
+    """Build the network that a file of `save_weights` names, and fill it; an exported one needs its program again.
 
-    Raises: Malformed or TooLarge.
+    Raises: Malformed, TooLarge or UnsupportedMedia; PolicyRefused if it is timm's and timm is not installed.
     """
     header = read_header(path)
-    unit = (MILLI,) * header.channels
-    network = build(header.network, header.shape, header.classes, mean_millis=unit, std_millis=unit)
+    if header.program is not None:
+        if program is None or digest_of_file(program) != header.program:
+            raise Malformed(
+                f"these weights belong to the exported program with SHA-256 {header.program.hex()}: give it"
+            )
+        network = build_exported(
+            program, header.shape, header.classes, mean_millis=header.mean_millis, std_millis=header.std_millis
+        )
+    else:
+        unit = (MILLI,) * header.channels
+        network = build(header.network, header.shape, header.classes, mean_millis=unit, std_millis=unit)
     load_weights(network, path)
     return network

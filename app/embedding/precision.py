@@ -33,12 +33,8 @@ def multiplies_bf16(device: torch.device) -> bool:
     """Tell whether the hardware has instructions for bf16 (on others it is emulated, and slower than float32)."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and _has_bf16_instructions()  # noqa: SLF001  # no public name
-
-
-def _has_bf16_instructions() -> bool:
-    # mkldnn says yes from AVX512BW on; only these two multiply bf16 in hardware.
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())  # noqa: SLF001  # no public name
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
 def convolves(network: nn.Module) -> bool:

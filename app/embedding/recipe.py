@@ -9,20 +9,40 @@ Source: Adi et al. 2018 sections 5.1 and 5.2 (FromScratch, PreTrained; k trigger
 """
 
 import math
+import re
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from app.canonical import Record, as_form, choice, flag, integer, sequence
+from app.canonical import Form, Record, as_form, choice, flag, integer, sequence
 from app.errors import Malformed
 
-# What app.embedding.networks can build; a test keeps the two equal.
-NETWORKS = ("mlp", "small_cnn", "resnet_small", "resnet_medium", "resnet18")
+# What app.embedding.architectures can build; a test keeps the two equal.
+NETWORKS = ("mlp", "small_cnn", "resnet_small", "resnet_medium", "resnet18", "wide_resnet", "vgg_small", "mobile_small")
+
+# A program of the vendor's own (app.embedding.exported), and what stands before the name of one of timm's architectures.
+EXPORTED = "exported"
+TIMM = "timm:"
+TIMM_NAME = r"timm:[a-z][a-z0-9_]{0,79}"
 
 # What app.embedding.methods can do; a test keeps the two equal.
 METHODS = ("append", "app", "margin", "auto")
 
 MILLI = 1_000
 MICRO = 1_000_000
+
+MEANS = sequence(integer(0, 1_000_000), 0, 3)
+DEVIATIONS = sequence(integer(1, 1_000_000), 0, 3)
+
+
+def network_name() -> Form[str]:
+    """Take a network's name: one of ours, `exported`, or `timm:NAME`."""
+
+    def parse(value: Any, pointer: str) -> str:
+        if isinstance(value, str) and (value in (*NETWORKS, EXPORTED) or re.fullmatch(TIMM_NAME, value, re.ASCII)):
+            return value
+        raise Malformed(f"must be one of {', '.join(NETWORKS)}, {EXPORTED}, or {TIMM}NAME", pointer=pointer)
+
+    return Form(parse, lambda value: value)
 
 
 @dataclass(frozen=True)
@@ -31,7 +51,7 @@ class Recipe(Record):
 
     NAME: ClassVar[str] = "recipe"
 
-    network: str = field(metadata=as_form(choice(*NETWORKS)))
+    network: str = field(metadata=as_form(network_name()))
     method: str = field(default="auto", metadata=as_form(choice(*METHODS)))
     mode: str = field(default="scratch", metadata=as_form(choice("scratch", "pretrained")))
     epochs: int = field(default=60, metadata=as_form(integer(1, 10_000)))
@@ -53,9 +73,9 @@ class Recipe(Record):
     crop_padding: int = field(default=0, metadata=as_form(integer(0, 64)))
     # Images of another size are scaled (bilinear) to the registered one instead of being refused.
     resize: bool = field(default=False, metadata=as_form(flag()))
-    # Input normalisation, one for all channels or one each; empty: none. Pretrained weights carry their own.
-    mean_millis: tuple[int, ...] = field(default=(), metadata=as_form(sequence(integer(0, 1_000_000), 0, 3)))
-    std_millis: tuple[int, ...] = field(default=(), metadata=as_form(sequence(integer(1, 1_000_000), 0, 3)))
+    # Input normalisation, one for all channels or one each; empty: none. Pretrained weights carry their own, programs do not.
+    mean_millis: tuple[int, ...] = field(default=(), metadata=as_form(MEANS))
+    std_millis: tuple[int, ...] = field(default=(), metadata=as_form(DEVIATIONS))
     # Where no test set is given, this share of the data is held out to measure task accuracy.
     holdout_percent: int = field(default=10, metadata=as_form(integer(1, 50)))
     seed: int = field(default=0, metadata=as_form(integer(0, 2**31 - 1)))
@@ -80,7 +100,9 @@ class Recipe(Record):
         Raises: Malformed with a pointer to the option at fault.
         """
         if "network" not in options:
-            raise Malformed("name a network: " + ", ".join(NETWORKS), pointer=f"{pointer}/network")
+            raise Malformed(
+                f"name a network: {', '.join(NETWORKS)}, {EXPORTED} or {TIMM}NAME", pointer=f"{pointer}/network"
+            )
         defaults = cls(network=NETWORKS[0]).to_json()
         return cls.from_json({**defaults, **options}, pointer)
 
@@ -95,7 +117,11 @@ class Recipe(Record):
             )
         if self.compare_seeds > 1 and not self.compare_plain:
             raise Malformed("compare_seeds needs compare_plain", pointer=f"{pointer}/compare_seeds")
-        if self.mode == "pretrained" and self.mean_millis:
+        if self.network == EXPORTED and self.mode != "pretrained":
+            raise Malformed(
+                "an exported program comes with its weights: use mode pretrained", pointer=f"{pointer}/mode"
+            )
+        if self.mode == "pretrained" and self.mean_millis and self.network != EXPORTED:
             raise Malformed(
                 "leave the normalisation empty: pretrained weights carry their own", pointer=f"{pointer}/mean_millis"
             )
@@ -111,7 +137,7 @@ class Recipe(Record):
         if kind != "image":
             if self.flip or self.crop_padding or self.resize:
                 raise Malformed("flip, crop_padding and resize are for images only", pointer=f"{pointer}/flip")
-            if self.network != "mlp" and len(shape) != 3:
+            if self.network not in ("mlp", EXPORTED) and len(shape) != 3:
                 raise Malformed(
                     "a convolutional network needs tensors of shape (channels, height, width); use mlp",
                     pointer=f"{pointer}/network",

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.canonical import encode_json, parse_json
+from app.embedding.artifacts import write_whole
 from app.embedding.attacks.answering import count_matches, count_task
 from app.embedding.attacks.catalogue import parse_attack
 from app.embedding.attacks.course import Beginnings, Prey, Served, run_attack
@@ -57,7 +58,8 @@ class Notebook:
                 measured = Measured.from_json(parse_json(line))
                 self.done[measured.attack] = measured
         whole = [run.hex().encode(), *(encode_json(measured.to_json()) for measured in self.done.values())]
-        path.write_bytes(b"\n".join(whole) + b"\n")
+        # Put in the place of a file that may be the parent's own, which a confined child can read and not write.
+        write_whole(path, b"\n".join(whole) + b"\n")
 
     def add(self, measured: Measured) -> None:
         """Write down a finished attack."""

@@ -66,14 +66,16 @@ def run_survival_order(order: SurvivalOrder, secrets: PlainKey | SealedKey, say:
     plain = None if order.plain_path is None else read_network(order, order.plain_path, device)
     marked, control = score_unattacked(scene, plain)
 
+    run = name_of_run(order, labels, device)
+
     def on_progress(attack: str, number: int, attacks: int, epoch: int, epochs: int) -> None:
         event = {"attack": attack, "number": number, "attacks": attacks, "epoch": epoch, "epochs": epochs}
         say({"event": "progress", **event})
 
     def on_measured(measured: Measured) -> None:
-        say({"event": "attack", "result": measured.to_json()})
+        say({"event": "attack", "run": run.hex(), "result": measured.to_json()})
 
-    notebook = Notebook(Path(order.output_path) / MEASURED, name_of_run(order, labels, device))
+    notebook = Notebook(Path(order.output_path) / MEASURED, run)
     done, skipped = attack_all(scene, order.settings.attacks, notebook, on_progress, on_measured)
     report = report_of(order, marked, control, done, skipped, device)
     write_whole(Path(order.output_path) / SURVIVAL_REPORT, report.encode())

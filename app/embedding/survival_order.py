@@ -1,8 +1,8 @@
 """What a parent tells the survival child, and what comes back. No torch here.
 
 The pipes work as app.embedding.child_order says: the order, the secrets, then events. Events: {"event": "progress",
-"attack", "number", "attacks", "epoch", "epochs"}; {"event": "attack", "result": a Measured}; {"event": "done", "report":
-a SurvivalReport} or {"event": "error", "code", "message", "pointer"}.
+"attack", "number", "attacks", "epoch", "epochs"}; {"event": "attack", "run", "result": a Measured}, with the name of what
+is measured, by content; {"event": "done", "report": a SurvivalReport} or {"event": "error", "code", "message", "pointer"}.
 In the output folder: `measured.jsonl` (every finished attack, from which a killed run goes on), `survival.json` (the
 report), `survival.html` (the same as a page).
 
@@ -109,6 +109,18 @@ class SurvivalOrder(Record):
     transfer_classes: tuple[str, ...] = field(metadata=as_form(sequence(text(1, 200), 0, MAX_CLASSES)))
     output_path: str = field(metadata=as_form(PATH))
     key_form: Any = field(metadata=as_form(choice("plain", "sealed")))
+
+    @property
+    def model_paths(self) -> tuple[str, ...]:
+        """Give the files that hold networks; a program among them is run only where it can be confined."""
+        return tuple(path for path in (self.weights_path, self.plain_path) if path is not None)
+
+    @property
+    def data_paths(self) -> tuple[str, ...]:
+        """Give the files that hold rows of data."""
+        return tuple(
+            p for p in (self.data_path, self.test_path, self.attacker_path, self.transfer_path) if p is not None
+        )
 
     def check(self, pointer: str) -> None:
         """Refuse an order whose parts do not fit each other."""

@@ -1,7 +1,8 @@
 """Run the training child from a process without torch: start, listen, stop.
 
-Invariants: the child sees no environment but what is given here; it ends when it is told to, when this process ends
-(its standard input closes), or when this function is left for whatever reason; no child of it survives.
+Invariants: the child sees no environment but what is given here, and runs under all that this machine has to confine it;
+it ends when it is told to, when it takes more memory or time than it may, when this process ends, or when this
+function is left for whatever reason; no child of it survives.
 Trust: the child is ours, the data it reads is not: everything it prints is parsed as from a stranger.
 """
 
@@ -12,14 +13,17 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-import app
 from app.canonical import Record, parse_loose_json
-from app.embedding.artifacts import MARKED_WEIGHTS, check_artifact
+from app.embedding.artifacts import MARKED_WEIGHTS, check_artifact, scratch_folder
 from app.embedding.child_order import ChildOrder, PlainKey, SealedKey, TrainingReport, write_frames
+from app.embedding.confinement import OWN_ID, ROOT, Confinement, find_confinement, is_program
+from app.embedding.limits import Limits, Watch, needs_more_memory
+from app.embedding.own_ids import own_user_id
 from app.embedding.survival_order import SurvivalOrder, SurvivalReport
 from app.embedding.white_box import WhiteBoxOrder, WhiteBoxReport
 from app.errors import Malformed, TrainingFailed
@@ -35,6 +39,9 @@ MAX_LINE_BYTES = 1024 * 1024
 # What is kept of the child's diagnostics, for the operator only.
 KEPT_DIAGNOSTICS_BYTES = 8 * 1024
 
+# What Python, torch and the C++ library say when an allocation fails at the kernel's limit.
+OUT_OF_MEMORY = (b"MemoryError", b"can't allocate memory", b"bad_alloc")
+
 # State of the error raised when `should_stop` turned true.
 STOPPED = "stopped"
 
@@ -45,6 +52,17 @@ Order = ChildOrder | SurvivalOrder | WhiteBoxOrder
 R = TypeVar("R", bound=Record)
 
 
+@dataclass(frozen=True)
+class Surroundings:
+    """What a child gets besides its order: limits, and variables added to its otherwise bare environment.
+
+    CUDA may need LD_LIBRARY_PATH.
+    """
+
+    limits: Limits = field(default_factory=Limits)
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
 def run_child(
     order: ChildOrder,
     secrets: PlainKey | SealedKey,
@@ -52,13 +70,15 @@ def run_child(
     should_stop: Callable[[], bool],
     *,
     environment: Mapping[str, str] | None = None,
+    limits: Limits | None = None,
 ) -> TrainingReport:
     """Train an order in a child process and give its report; the artifacts lie in the order's output folder.
 
-    `environment` is added to the child's otherwise bare one (CUDA may need LD_LIBRARY_PATH).
     Raises: TrainingFailed with the child's reason; its `state` is the code of the child's error, or `stopped`.
+    PolicyRefused if the weights are a program and this machine has nothing to confine it.
     """
-    report = _run(TrainingReport, order, secrets, on_event, should_stop, environment or {})
+    around = Surroundings(limits or Limits(), environment or {})
+    report = _run(TrainingReport, order, secrets, on_event, should_stop, around)
     check_artifact(Path(order.output_path) / MARKED_WEIGHTS, report.marked.weights_sha256 or b"")
     return report
 
@@ -70,12 +90,14 @@ def run_survival(
     should_stop: Callable[[], bool],
     *,
     environment: Mapping[str, str] | None = None,
+    limits: Limits | None = None,
 ) -> SurvivalReport:
     """Attack a marked network in a child process and give the report; it and its page lie in the order's output folder.
 
-    Raises: TrainingFailed as `run_child` does.
+    Raises: TrainingFailed and PolicyRefused as `run_child` does.
     """
-    return _run(SurvivalReport, order, secrets, on_event, should_stop, environment or {})
+    around = Surroundings(limits or Limits(), environment or {})
+    return _run(SurvivalReport, order, secrets, on_event, should_stop, around)
 
 
 def run_white_box(
@@ -84,12 +106,14 @@ def run_white_box(
     should_stop: Callable[[], bool],
     *,
     environment: Mapping[str, str] | None = None,
+    limits: Limits | None = None,
 ) -> WhiteBoxReport:
     """Count what a suspect's weights answer, in a child process, and give the report.
 
-    Raises: TrainingFailed as `run_child` does.
+    Raises: TrainingFailed and PolicyRefused as `run_child` does.
     """
-    return _run(WhiteBoxReport, order, secrets, lambda _event: None, should_stop, environment or {})
+    around = Surroundings(limits or Limits(), environment or {})
+    return _run(WhiteBoxReport, order, secrets, lambda _event: None, should_stop, around)
 
 
 def _run(
@@ -98,36 +122,63 @@ def _run(
     secrets: PlainKey | SealedKey,
     on_event: OnEvent,
     should_stop: Callable[[], bool],
-    environment: Mapping[str, str],
+    around: Surroundings,
 ) -> R:
-    child = _start(order, environment)
-    try:
-        with suppress(BrokenPipeError):  # a child that died at once has said why, or will be found dead below
-            write_frames(_pipe(child.stdin), order, secrets)
-        last = _listen(child, on_event, should_stop)
-        status = child.wait()
-    finally:
-        _end(child)
+    limits = around.limits
+    confinement = find_confinement(limits, several_processes=processes_of(order) > 1)
+    if any(is_program(Path(path)) for path in order.model_paths):
+        confinement.require_for_programs()
+    with (
+        scratch_folder(Path(order.output_path)) as scratch,
+        _user_id_for(confinement, limits, Path(order.output_path), scratch) as user_id,
+    ):
+        child = _start(order, {**_environment(scratch), **around.environment}, confinement, limits, user_id)
+        try:
+            with suppress(BrokenPipeError):  # a child that died at once has said why, or will be found dead below
+                write_frames(_pipe(child.stdin), order, secrets)
+            watch = Watch(limits, child.pid)
+            last, diagnostics = _listen(child, on_event, should_stop, watch)
+            status = _wait(child, should_stop, watch)
+        finally:
+            _end(child)
+    if status != 0 and last.get("event") != "error" and any(word in diagnostics for word in OUT_OF_MEMORY):
+        raise needs_more_memory(limits)
     return _report_of(report_type, last, status)
 
 
-def _start(order: Order, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    processes = 1
-    if isinstance(order, ChildOrder):
-        processes = order.recipe.processes or count_devices(Path("/dev"))
+def _user_id_for(confinement: Confinement, limits: Limits, *folders: Path) -> AbstractContextManager[int]:
+    if confinement.means is not None and OWN_ID in confinement.means:
+        return own_user_id(limits.user_ids, folders)
+    return nullcontext(os.geteuid())
+
+
+def _environment(scratch: Path) -> dict[str, str]:
+    return {
+        "PATH": os.defpath,
+        "LANG": "C.UTF-8",
+        "HOME": str(scratch),
+        "TMPDIR": str(scratch),
+        "USER": "training",  # its id may have no name, and torch asks for one
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # repeatable matrix products on CUDA
+    }
+
+
+def _start(
+    order: Order, environment: Mapping[str, str], confinement: Confinement, limits: Limits, user_id: int
+) -> subprocess.Popen[bytes]:
+    inputs = [Path(path) for path in (*order.model_paths, *order.data_paths)]
+    libraries = [Path(place) for place in environment.get("LD_LIBRARY_PATH", "").split(os.pathsep) if place]
+    command = child_command(processes_of(order), order.MODULE)
+    if confinement.means is not None:
+        sandbox = confinement.sandbox((*inputs, *libraries), Path(order.output_path), limits, user_id)
+        command = [sys.executable, "-m", "app.embedding.confined", sandbox.to_json(), "--", *command]
     return subprocess.Popen(
-        child_command(processes, order.MODULE),
+        command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        cwd=Path(app.__file__).parents[1],
-        env={
-            "PATH": os.defpath,
-            "LANG": "C.UTF-8",
-            "HOME": order.output_path,
-            "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # repeatable matrix products on CUDA
-            **environment,
-        },
+        cwd=ROOT,
+        env=dict(environment),
         start_new_session=True,  # its own process group, so that all of it can be ended at once
     )
 
@@ -144,13 +195,17 @@ def child_command(processes: int, module: str = ChildOrder.MODULE) -> list[str]:
     return [sys.executable, "-m", "torch.distributed.run", *together, *child]
 
 
-def count_devices(devices: Path) -> int:
-    """Count the CUDA devices by their files; a machine without has one CPU."""
-    return max(1, len(list(devices.glob("nvidia[0-9]*"))))
+def processes_of(order: Order, devices: Path = Path("/dev")) -> int:
+    """Give how many processes work on an order: a training's recipe may want several, or one for each CUDA device."""
+    if not isinstance(order, ChildOrder):
+        return 1
+    return order.recipe.processes or max(1, len(list(devices.glob("nvidia[0-9]*"))))
 
 
-def _listen(child: subprocess.Popen[bytes], on_event: OnEvent, should_stop: Callable[[], bool]) -> dict[str, Any]:
-    """Pass events on until the child closes its output; give the last one."""
+def _listen(
+    child: subprocess.Popen[bytes], on_event: OnEvent, should_stop: Callable[[], bool], watch: Watch
+) -> tuple[dict[str, Any], bytes]:
+    """Pass events on until the child closes its output; give the last one, and the end of its diagnostics."""
     lines, diagnostics, last = bytearray(), bytearray(), dict[str, Any]()
     with selectors.DefaultSelector() as selector:
         selector.register(_pipe(child.stdout), selectors.EVENT_READ, lines)
@@ -158,6 +213,7 @@ def _listen(child: subprocess.Popen[bytes], on_event: OnEvent, should_stop: Call
         while selector.get_map():
             if should_stop():
                 raise TrainingFailed("the training was stopped", state=STOPPED)
+            watch.look()
             for key, _ in selector.select(LOOK_EVERY_SECONDS):
                 data = os.read(key.fd, 65_536)
                 key.data.extend(data)
@@ -169,7 +225,17 @@ def _listen(child: subprocess.Popen[bytes], on_event: OnEvent, should_stop: Call
                 on_event(last)
     if diagnostics:
         logger.warning("the training child said: %s", diagnostics.decode(errors="replace"))
-    return last
+    return last, bytes(diagnostics)
+
+
+def _wait(child: subprocess.Popen[bytes], should_stop: Callable[[], bool], watch: Watch) -> int:
+    """Give the child's exit status; one that only closed its outputs stays under watch."""
+    while True:
+        with suppress(subprocess.TimeoutExpired):
+            return child.wait(LOOK_EVERY_SECONDS)
+        if should_stop():
+            raise TrainingFailed("the training was stopped", state=STOPPED)
+        watch.look()
 
 
 def _take_lines(buffer: bytearray) -> list[bytes]:

@@ -135,6 +135,16 @@ class WhiteBoxOrder(Record):
     output_path: str = field(metadata=as_form(PATH))
     key_form: Any = field(metadata=as_form(choice("plain", "sealed")))
 
+    @property
+    def model_paths(self) -> tuple[str, ...]:
+        """Give the files that hold networks; a program among them is run only where it can be confined."""
+        return tuple(p for p in (self.suspect_path, self.head_path, *(c.path for c in self.controls)) if p is not None)
+
+    @property
+    def data_paths(self) -> tuple[str, ...]:
+        """Give the files that hold rows of data."""
+        return ()
+
     def check(self, pointer: str) -> None:
         """Refuse an order that would count with a head that was not admitted, or without a control."""
         if (self.statement.assurance_class == "A") != bool(self.salt):

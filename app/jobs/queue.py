@@ -17,7 +17,8 @@ from sqlalchemy.orm import Session
 from app.errors import Conflict
 
 # Task names: they stand in the database, so renaming one orphans its waiting jobs.
-EMBED_TASK, PROBE_TASK, BEACON_TASK, DEADLINE_TASK = "embed", "probe", "draw_beacons", "pass_deadlines"
+EMBED_TASK, DEADLINE_TASK = "embed", "pass_deadlines"
+SURVIVE_TASK, WHITE_BOX_TASK = "survive", "check_white_box"
 RETRY_STALLED_TASK = "retry_stalled"
 
 
@@ -64,11 +65,14 @@ class JobState:
 
 _PLACE = text("""
     SELECT unnest(procrastinate_defer_jobs_v1(ARRAY[
-        ROW(:queue, :task, 0, :lock, :queueing_lock, CAST(:args AS jsonb), :run_at)
+        ROW(:queue, :task, 0, NULL, :queueing_lock, CAST(:args AS jsonb), :run_at)
     ]::procrastinate_job_to_defer_v1[]))
 """)
 _FIND_WAITING = text("""
     SELECT id FROM procrastinate_jobs WHERE queueing_lock = :queueing_lock AND status = 'todo' FOR UPDATE
+""")
+_IS_ALIVE = text("""
+    SELECT EXISTS (SELECT 1 FROM procrastinate_jobs WHERE queueing_lock = :queueing_lock AND status IN ('todo', 'doing'))
 """)
 _CANCEL = text("SELECT procrastinate_cancel_job_v1(:job_id, true, false)")
 _FENCE = text("""
@@ -84,16 +88,15 @@ def enqueue(
     queue: str,
     args: dict[str, Any],
     *,
-    lock: str | None = None,
     queueing_lock: str | None = None,
     run_at: datetime | None = None,
 ) -> int:
     """Place a job that runs once this transaction is committed, and give its id.
 
-    Jobs of one `lock` never run at once. Of one `queueing_lock` one waits at most: if there is one already, its id is
-    given, and it starts only after this transaction, so that it sees what this one wrote.
+    Of one `queueing_lock` one waits at most: if there is one already, its id is given, and it starts only after this
+    transaction, so that it sees what this one wrote.
     """
-    values = {"task": task_name, "queue": queue, "args": json.dumps(args), "lock": lock, "run_at": run_at}
+    values = {"task": task_name, "queue": queue, "args": json.dumps(args), "run_at": run_at}
     while True:
         if queueing_lock is not None:
             # Locking the row keeps workers off it until we commit; one that is taken already is no longer 'todo'.
@@ -107,6 +110,11 @@ def enqueue(
             if queueing_lock is None:
                 raise
             # Another transaction placed it between our look and our insert: look again.
+
+
+def is_alive(session: Session, queueing_lock: str) -> bool:
+    """Say whether a job of this queueing lock waits or runs."""
+    return bool(session.scalar(_IS_ALIVE, {"queueing_lock": queueing_lock}))
 
 
 def cancel(session: Session, job_id: int) -> bool:

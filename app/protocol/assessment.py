@@ -105,6 +105,16 @@ class Evidence:
         order = challenge_order(self.seed, self.statement.family(self.record.family))
         return order[: self.record.policy.max_triggers]
 
+    @cached_property
+    def positions(self) -> dict[int, int]:
+        """Give the place of each trigger in the challenge."""
+        return {index: position for position, index in enumerate(self.order)}
+
+    @cached_property
+    def inputs(self) -> dict[int, InputOpening]:
+        """Give the opened inputs by trigger."""
+        return {opening.index: opening for opening in self.input_openings}
+
     @property
     def due(self) -> list[int]:
         """Give the triggers of all finished blocks, in order."""
@@ -112,7 +122,7 @@ class Evidence:
 
     def block_of(self, index: int) -> int:
         """Give the block in which a trigger stands."""
-        return self.order.index(index) // self.record.policy.block_size
+        return self.positions[index] // self.record.policy.block_size
 
 
 @dataclass(frozen=True)
@@ -173,11 +183,20 @@ def assess(evidence: Evidence, fault: str = "") -> Assessment:
     statement, record = evidence.statement, evidence.record
     said = {query.role: query.record.labels for query in evidence.queries if query.role.kind != "cover"}
     labels = _opened_labels(evidence)
-    trials = tuple(_trial(evidence, said, labels, position) for position in range(len(evidence.due)))
+    label_map = LabelMap(record.interface, statement)
+    groups = {
+        role.index: label_map.classes_of(labels_said)
+        for role, labels_said in said.items()
+        if role.kind == "trigger" and not role.repeat
+    }
+    classes = len(statement.classes)
+    trials = tuple(
+        _trial(index, said, _step(labels.get(index), groups.get(index, frozenset()), classes)) for index in evidence.due
+    )
     covers = [query for query in evidence.queries if query.role.kind == "cover" and query.block < evidence.blocks_done]
     case = Case(
         assurance_class=statement.assurance_class,
-        classes=len(statement.classes),
+        classes=classes,
         bits=record.policy.bits,
         interface_bits=price_of(evidence),
         families=len(statement.families),
@@ -188,12 +207,6 @@ def assess(evidence: Evidence, fault: str = "") -> Assessment:
         end=evidence.end,
         void=fault.partition(":")[0],
     )
-    label_map = LabelMap(record.interface, statement)
-    groups = {
-        role.index: label_map.classes_of(labels_said)
-        for role, labels_said in said.items()
-        if role.kind == "trigger" and not role.repeat
-    }
     return Assessment(evidence, case, decide(case), groups)
 
 
@@ -208,22 +221,22 @@ def _opened_labels(evidence: Evidence) -> dict[int, int]:
     }
 
 
-def _trial(evidence: Evidence, said: Mapping[Role, tuple[str, ...]], labels: Mapping[int, int], position: int) -> Trial:
-    index = evidence.order[position]
-    label_map = LabelMap(evidence.record.interface, evidence.statement)
-    answer = label_map.classes_of(said.get(Role("trigger", index, 0), ()))
-    classes = len(evidence.statement.classes)
-    if index not in labels:
-        step = Step(Outcome.WITHHELD, 1, classes)
-    elif not answer:
-        step = Step(Outcome.NO_ANSWER, 1, classes)
-    else:
-        step = Step(Outcome.MATCH if labels[index] in answer else Outcome.MISMATCH, len(answer), classes)
+def _step(label: int | None, answer: frozenset[int], classes: int) -> Step:
+    """Hold an answer, which covers some of the classes, against the label that was opened, if it was."""
+    if label is None:
+        return Step(Outcome.WITHHELD, 1, classes)
+    if not answer:
+        return Step(Outcome.NO_ANSWER, 1, classes)
+    return Step(Outcome.MATCH if label in answer else Outcome.MISMATCH, len(answer), classes)
+
+
+def _trial(index: int, said: Mapping[Role, tuple[str, ...]], step: Step) -> Trial:
+    trigger = Role("trigger", index, 0)
     return Trial(
         index=index,
         step=step,
         # A pair that the claimant kept back counts for the endpoint: it could have kept back those that speak for it.
-        answered=bool(said[Role("trigger", index, 0)]) if Role("trigger", index, 0) in said else True,
+        answered=bool(said[trigger]) if trigger in said else True,
         look_alike_answered=bool(said.get(Role("look-alike", index, 0))),
         differs=(_differs(said, "trigger", index), _differs(said, "look-alike", index)),
     )

@@ -21,11 +21,11 @@ from app.canonical import sha256
 from app.errors import OpeningInvalid, ProofError, Refused
 from app.keys.commitment import verify_input_opening, verify_label_opening
 from app.keys.statement import Statement
-from app.protocol.assessment import Evidence, expect
+from app.protocol.assessment import Evidence, Logged, expect
 from app.protocol.beacon import verify_beacon
 from app.protocol.challenge import is_repeated, look_alike
 from app.protocol.interface import Interface
-from app.protocol.records import BeaconEntry, BlockEntry, FilingEntry, ModelEntry, RegistrationEntry
+from app.protocol.records import BeaconEntry, BlockEntry, FilingEntry, FilingRecord, ModelEntry, RegistrationEntry
 from app.protocol.transcript import FIRST_HEAD, AskedQuery, Role, block_head
 from app.signature import verify_signature
 
@@ -86,43 +86,53 @@ def is_prior_model(evidence: Evidence) -> bool:
     return is_older and speaks and 100 * prior.repeated >= PRIOR_MODEL_PERCENT * answered
 
 
-def _check_beacons(evidence: Evidence) -> None:
-    opened = (
-        (
-            evidence.registration,
-            expect(evidence.registration, RegistrationEntry).nonce_hash,
-            evidence.registration_beacon,
-        ),
-        (evidence.filing, expect(evidence.filing, FilingEntry).nonce_hash, evidence.filing_beacon),
+def verify_beacon_of(logged: Logged, nonce_hash: bytes, beacon: Logged, source: str) -> None:
+    """Check that `beacon` is what the rule gives a registration or filing, and opens the nonce it committed to.
+
+    Raises: ProofError; PolicyRefused if the source is not one of this version.
+    """
+    entry = expect(beacon, BeaconEntry)
+    if entry.entry != logged.index or beacon.index <= logged.index:
+        raise ProofError(f"entry {beacon.index} is not the beacon of entry {logged.index}")
+    if sha256(entry.nonce) != nonce_hash:
+        raise ProofError(f"beacon {beacon.index} does not open the nonce of entry {logged.index}")
+    if entry.source != source:
+        raise ProofError(f"beacon {beacon.index} is of source {entry.source}, registered is another")
+    verify_beacon(
+        entry.source,
+        entry.round,
+        entry.randomness,
+        entry.signature,
+        entry_index=logged.index,
+        entry_time=logged.entry.time,
     )
-    for logged, nonce_hash, beacon in opened:
-        entry = expect(beacon, BeaconEntry)
-        if entry.entry != logged.index or beacon.index <= logged.index:
-            raise ProofError(f"entry {beacon.index} is not the beacon of entry {logged.index}")
-        if sha256(entry.nonce) != nonce_hash:
-            raise ProofError(f"beacon {beacon.index} does not open the nonce of entry {logged.index}")
-        if entry.source != evidence.statement.beacon:
-            raise ProofError(f"beacon {beacon.index} is of source {entry.source}, registered is another")
-        verify_beacon(
-            entry.source,
-            entry.round,
-            entry.randomness,
-            entry.signature,
-            entry_index=logged.index,
-            entry_time=logged.entry.time,
-        )
+
+
+def verify_filing(registration: Logged, filing: Logged, record: FilingRecord, signature: bytes, blind: bytes) -> None:
+    """Check that the registered vendor key signed the record, and that the log's filing entry hides exactly this one.
+
+    Raises: ProofError; SignatureInvalid.
+    """
+    verify_signature(expect(registration, RegistrationEntry).statement.vendor_key, signature, record.encode())
+    entry = expect(filing, FilingEntry)
+    if entry.record_hash != record.hidden_hash(blind):
+        raise ProofError("the filing entry hides another record than the one revealed")
+    if not entry.registration == record.registration == registration.index:
+        raise ProofError("the filing is of another registration")
+
+
+def _check_beacons(evidence: Evidence) -> None:
+    registration, filing = evidence.registration, evidence.filing
+    source = evidence.statement.beacon
+    registered = expect(registration, RegistrationEntry).nonce_hash
+    verify_beacon_of(registration, registered, evidence.registration_beacon, source)
+    verify_beacon_of(filing, expect(filing, FilingEntry).nonce_hash, evidence.filing_beacon, source)
 
 
 def _check_signatures(evidence: Evidence) -> None:
     registration = expect(evidence.registration, RegistrationEntry)
-    statement = registration.statement
-    verify_signature(statement.vendor_key, registration.signature, statement.encode())
-    verify_signature(statement.vendor_key, evidence.signature, evidence.record.encode())
-    filing = expect(evidence.filing, FilingEntry)
-    if filing.record_hash != evidence.record.hidden_hash(evidence.blind):
-        raise ProofError("the filing entry hides another record than the one revealed")
-    if not filing.registration == evidence.record.registration == evidence.registration.index:
-        raise ProofError("the filing is of another registration")
+    verify_signature(registration.statement.vendor_key, registration.signature, registration.statement.encode())
+    verify_filing(evidence.registration, evidence.filing, evidence.record, evidence.signature, evidence.blind)
     if evidence.filing.index <= evidence.registration_beacon.index:
         raise ProofError("the filing is older than the registration's beacon")
 
@@ -143,11 +153,11 @@ def _check_interface_origin(evidence: Evidence, arbiter_keys: Sequence[bytes]) -
 
 
 def _check_openings(evidence: Evidence) -> None:
-    inputs = {opening.index: opening for opening in evidence.input_openings}
-    labels = {opening.index: opening for opening in evidence.label_openings}
+    inputs = evidence.inputs
+    labels = {opening.index for opening in evidence.label_openings}
     if len(inputs) != len(evidence.input_openings) or len(labels) != len(evidence.label_openings):
         raise ProofError("a trigger is opened twice")
-    if strangers := (inputs.keys() | labels.keys()) - set(evidence.order):
+    if strangers := (inputs.keys() | labels) - evidence.positions.keys():
         raise ProofError(f"trigger {min(strangers)} was opened outside the challenge")
     for opening in evidence.input_openings:
         verify_input_opening(evidence.statement, opening)
@@ -185,8 +195,8 @@ def _check_roles(evidence: Evidence, number: int, roles: Sequence[Role]) -> None
     policy = evidence.record.policy
     size = policy.block_size
     expected = set()
-    block = list(enumerate(evidence.order))[number * size : (number + 1) * size]
-    for position, index in block:
+    block = evidence.order[number * size : (number + 1) * size]
+    for position, index in enumerate(block, start=number * size):
         for repeat in range(1 + is_repeated(position)):
             expected |= {Role("trigger", index, repeat), Role("look-alike", index, repeat)}
     found = [role for role in roles if role.kind != "cover"]
@@ -211,10 +221,10 @@ def _check_query(evidence: Evidence, query: AskedQuery, codec: Codec) -> None:
 
 
 def _expected_input(evidence: Evidence, role: Role) -> bytes:
-    for opening in evidence.input_openings:
-        if opening.index == role.index:
-            return opening.input if role.kind == "trigger" else look_alike(evidence.seed, role.index, opening.input)
-    raise ProofError(f"trigger {role.index} was asked but its input is not opened")
+    opening = evidence.inputs.get(role.index)
+    if opening is None:
+        raise ProofError(f"trigger {role.index} was asked but its input is not opened")
+    return opening.input if role.kind == "trigger" else look_alike(evidence.seed, role.index, opening.input)
 
 
 def _check_answer(evidence: Evidence, query: AskedQuery, codec: Codec) -> None:

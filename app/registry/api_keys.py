@@ -26,7 +26,7 @@ READ, REGISTER, EMBED, DISPUTE, ADMIN = "read", "register", "embed", "dispute", 
 SCOPES = {
     READ: "read what is the vendor's",
     REGISTER: "register statements, commit to models",
-    EMBED: "upload artifacts, place and cancel embedding orders",
+    EMBED: "upload artifacts, place and cancel orders for embeddings, survival reports and white-box checks",
     DISPUTE: "upload covers, name suspects, file disputes, open triggers",
     ADMIN: "make and revoke API keys, change the vendor's key",
 }

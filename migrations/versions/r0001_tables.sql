@@ -192,6 +192,8 @@ CREATE INDEX ix_disputes_deadline_at ON disputes (deadline_at) WHERE verdict IS 
 CREATE INDEX ix_disputes_vendor_id_id ON disputes (vendor_id, id);
 
 CREATE TABLE embeddings (
+    artifact_sha256 BYTEA,
+    entry_index BIGINT,
     id UUID NOT NULL,
     vendor_id UUID NOT NULL,
     registration_id UUID NOT NULL,
@@ -203,24 +205,67 @@ CREATE TABLE embeddings (
     attempt INTEGER NOT NULL,
     progress JSONB NOT NULL,
     report JSONB,
-    artifact_sha256 BYTEA,
-    entry_index BIGINT,
     error JSONB,
     created_at TIMESTAMP WITH TIME ZONE NOT NULL,
     updated_at TIMESTAMP WITH TIME ZONE NOT NULL,
     CONSTRAINT pk_embeddings PRIMARY KEY (id),
     CONSTRAINT ck_embeddings_state_known CHECK (state IN ('queued', 'running', 'done', 'failed', 'cancelled')),
     CONSTRAINT ck_embeddings_artifact_sha256_size CHECK (octet_length(artifact_sha256) = 32),
+    CONSTRAINT fk_embeddings_entry_index_log_entries FOREIGN KEY(entry_index) REFERENCES log_entries (index),
     CONSTRAINT fk_embeddings_vendor_id_vendors FOREIGN KEY(vendor_id) REFERENCES vendors (id),
-    CONSTRAINT fk_embeddings_registration_id_registrations FOREIGN KEY(registration_id) REFERENCES registrations (id),
-    CONSTRAINT fk_embeddings_entry_index_log_entries FOREIGN KEY(entry_index) REFERENCES log_entries (index)
+    CONSTRAINT fk_embeddings_registration_id_registrations FOREIGN KEY(registration_id) REFERENCES registrations (id)
 );
+CREATE INDEX ix_embeddings_artifact_sha256 ON embeddings (artifact_sha256);
 CREATE INDEX ix_embeddings_vendor_id_id ON embeddings (vendor_id, id);
+
+CREATE TABLE survival_reports (
+    notebook JSONB NOT NULL,
+    id UUID NOT NULL,
+    vendor_id UUID NOT NULL,
+    registration_id UUID NOT NULL,
+    queue TEXT NOT NULL,
+    order_json JSONB NOT NULL,
+    sealed_key BYTEA NOT NULL,
+    state TEXT NOT NULL,
+    job_id BIGINT,
+    attempt INTEGER NOT NULL,
+    progress JSONB NOT NULL,
+    report JSONB,
+    error JSONB,
+    created_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    updated_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    CONSTRAINT pk_survival_reports PRIMARY KEY (id),
+    CONSTRAINT ck_survival_reports_state_known CHECK (state IN ('queued', 'running', 'done', 'failed', 'cancelled')),
+    CONSTRAINT fk_survival_reports_vendor_id_vendors FOREIGN KEY(vendor_id) REFERENCES vendors (id),
+    CONSTRAINT fk_survival_reports_registration_id_registrations FOREIGN KEY(registration_id) REFERENCES registrations (id)
+);
+CREATE INDEX ix_survival_reports_vendor_id_id ON survival_reports (vendor_id, id);
+
+CREATE TABLE white_box_checks (
+    id UUID NOT NULL,
+    vendor_id UUID NOT NULL,
+    registration_id UUID NOT NULL,
+    queue TEXT NOT NULL,
+    order_json JSONB NOT NULL,
+    sealed_key BYTEA NOT NULL,
+    state TEXT NOT NULL,
+    job_id BIGINT,
+    attempt INTEGER NOT NULL,
+    progress JSONB NOT NULL,
+    report JSONB,
+    error JSONB,
+    created_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    updated_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    CONSTRAINT pk_white_box_checks PRIMARY KEY (id),
+    CONSTRAINT ck_white_box_checks_state_known CHECK (state IN ('queued', 'running', 'done', 'failed', 'cancelled')),
+    CONSTRAINT fk_white_box_checks_vendor_id_vendors FOREIGN KEY(vendor_id) REFERENCES vendors (id),
+    CONSTRAINT fk_white_box_checks_registration_id_registrations FOREIGN KEY(registration_id) REFERENCES registrations (id)
+);
+CREATE INDEX ix_white_box_checks_vendor_id_id ON white_box_checks (vendor_id, id);
 
 CREATE TABLE blocks (
     dispute_id UUID NOT NULL,
     number INTEGER NOT NULL,
-    indices JSONB NOT NULL,
     state TEXT NOT NULL,
     asking_milliseconds INTEGER NOT NULL,
     head BYTEA,
@@ -238,14 +283,12 @@ CREATE TABLE openings (
     dispute_id UUID NOT NULL,
     trigger_index INTEGER NOT NULL,
     block INTEGER NOT NULL,
-    input_key BYTEA,
-    input BYTEA,
-    label_commitment BYTEA,
-    path BYTEA[],
+    input_key BYTEA NOT NULL,
+    input BYTEA NOT NULL,
+    label_commitment BYTEA NOT NULL,
+    path BYTEA[] NOT NULL,
     label_key BYTEA,
     label INTEGER,
-    input_withheld BOOLEAN NOT NULL,
-    label_withheld BOOLEAN NOT NULL,
     CONSTRAINT pk_openings PRIMARY KEY (dispute_id, trigger_index),
     CONSTRAINT fk_openings_dispute_id_blocks FOREIGN KEY(dispute_id, block) REFERENCES blocks (dispute_id, number),
     CONSTRAINT ck_openings_input_key_size CHECK (octet_length(input_key) = 32),

@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import select
 
-from app.cli.client import ApiClient, register_statement, register_vendor
+from app.cli.client import ApiClient, ApiProblem, register_statement, register_vendor
 from app.cli.vendor import make_statement, read_registration
 from app.db.engine import transaction
 from app.db.tables import EmbeddingRow
+from app.embedding.orders import R
 from app.embedding.trigger_order import FamilyOrder
 from app.gpu_worker import announce, load_queue_key
 from app.keys.commitment import MarkingKey
@@ -40,7 +42,7 @@ ENDLESS = {**TINY, "epochs": 10_000, "compare_plain": False}
 LONG = {**TINY, "epochs": 700, "compare_plain": False}
 
 
-def wait_until(is_so: Callable[[], Any], seconds: float = 60.0) -> None:
+def wait_until(is_so: Callable[[], Any], seconds: float = 180.0) -> None:
     deadline = time.monotonic() + seconds
     while not is_so():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -74,9 +76,9 @@ class House:
         self.processes.append(process)
         return process
 
-    def row(self, order: dict[str, Any]) -> EmbeddingRow:
+    def row(self, order: dict[str, Any], row_type: type[R] = EmbeddingRow) -> R:  # type: ignore[assignment]
         with transaction(self.database.service) as session:
-            return session.scalars(select(EmbeddingRow).where(EmbeddingRow.id == order["id"])).one()
+            return session.scalars(select(row_type).where(row_type.id == order["id"])).one()
 
     def check_log(self) -> None:
         with transaction(self.database.service) as session:
@@ -112,7 +114,7 @@ def open_house(server: Server, folder: Path, queue: str) -> Iterator[House]:
 
 @dataclass
 class Vendor:
-    """A vendor with a registration whose labels are drawn, and uploaded data."""
+    """A vendor with a registration whose labels are drawn, and uploaded data; its orders are of the kind at `path`."""
 
     client: ApiClient
     queue: str
@@ -121,6 +123,7 @@ class Vendor:
     train_data: str
     test_data: str
     salt: bytes
+    path: str = "/v1/embeddings"
 
     def sealed(self, key: MarkingKey | None = None) -> str:
         (queue,) = [item for item in self.client.items("/v1/queues") if item["queue"] == self.queue]
@@ -144,8 +147,32 @@ class Vendor:
     def place(self, recipe: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
         return self.client.post("/v1/embeddings", self.order(recipe, **changes))
 
+    def place_report(self, model: str, *attacks: str, **changes: Any) -> dict[str, Any]:
+        return self.client.post("/v1/survival-reports", self.report_order(model, *attacks, **changes))
+
+    def report_order(self, model: str, *attacks: str, **changes: Any) -> dict[str, Any]:
+        return {
+            "registration_id": self.registration_id,
+            "queue": self.queue,
+            "settings": {"attacks": list(attacks), "epochs": 1, "student_epochs": 1, "threads": 1},
+            "model": model,
+            "train_data": self.train_data,
+            "test_data": self.test_data,
+            "sealed_key": self.sealed(),
+            **changes,
+        }
+
     def read(self, order: dict[str, Any]) -> dict[str, Any]:
-        return self.client.get(f"/v1/embeddings/{order['id']}")
+        return self.client.get(f"{self.path}/{order['id']}")
+
+    def cancel(self, order: dict[str, Any]) -> dict[str, Any]:
+        return self.client.post(f"{self.path}/{order['id']}/cancel")
+
+    def cancel_all(self) -> None:
+        """End what a failed test left, so that the next one need not wait for it."""
+        for item in self.client.items(self.path):
+            if item["state"] in ("queued", "running"):
+                self.cancel(item)
 
     def wait_for(self, order: dict[str, Any], state: str) -> dict[str, Any]:
         wait_until(lambda: self.read(order)["state"] not in ("queued", "running"))
@@ -172,3 +199,14 @@ def sign_up(house: House, folder: Path, name: str) -> Vendor:
     wait_until(lambda: client.get(f"/v1/registrations/{registration_id}")["beacon_index"] is not None)
     _, _, salt = read_registration(client, registration_id)
     return Vendor(client, house.queue, key, registration_id, uploads[0], uploads[1], salt)
+
+
+def refused(call: Callable[[], Any]) -> ApiProblem:
+    with pytest.raises(ApiProblem) as problem:
+        call()
+    return problem.value
+
+
+def children_of(pid: int) -> list[int]:
+    """Every thread lists the children that it started."""
+    return [int(word) for path in Path(f"/proc/{pid}/task").glob("*/children") for word in path.read_text().split()]

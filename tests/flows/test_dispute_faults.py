@@ -32,7 +32,7 @@ from app.suspects.probe import Manner
 from app.suspects.transport import Limits
 from app.worker import LANES
 from tests.conftest import TEMPLATE, Server
-from tests.flows.claimant import LOG_KEY, ORIGIN, Claimant, Service, running, sign_up, wait_until
+from tests.flows.claimant import LOG_KEY, ORIGIN, Claimant, Service, innocent, running, sign_up, wait_until
 from tests.simulators.suspect import SuspectSimulator
 
 # Slow enough to be killed in the middle of a block, quick enough to wait for.
@@ -191,6 +191,44 @@ def test_a_dispute_whose_job_was_lost_is_set_off_again(service: Service) -> None
         dispute = answer_whatever_happens(claimant, dispute_id)
     assert dispute["verdict"] == "CONFIRMED"
     verify_whole(claimant, dispute)
+
+
+def test_a_dispute_that_stood_still_is_not_asked_twice_while_its_job_lives(service: Service) -> None:
+    claimant = sign_up(service, "slow one")
+    with SuspectSimulator(claimant.stolen(1.0), latency_seconds=LATENCY_SECONDS) as suspect:
+        # A block that is asked for seconds: the clock looks every second, and must come while its job still runs.
+        dispute_id = claimant.file(suspect, lookahead=0, block_size=64)
+        open_first_block(claimant, dispute_id)
+        wait_until(lambda: stored(service, dispute_id), "the first lot of answers")
+        with service.database.owner.begin() as connection:
+            long_ago = text("UPDATE disputes SET updated_at = updated_at - interval '1 hour' WHERE id = :id")
+            connection.execute(long_ago, {"id": dispute_id})
+        attended = text("SELECT count(*) FROM procrastinate_jobs WHERE queueing_lock = :name AND status = 'succeeded'")
+        with service.database.owner.connect() as connection:
+            name = {"name": f"attend {dispute_id}"}
+            wait_until(lambda: connection.scalar(attended, name), "the clock has looked after it")
+        dispute = answer_whatever_happens(claimant, dispute_id)
+    assert dispute["verdict"] == "CONFIRMED"
+    assert len(suspect.requests) == len(verify_whole(claimant, dispute))
+
+
+def test_a_dispute_that_cannot_be_attended_to_holds_up_no_other(service: Service) -> None:
+    broken, sound = sign_up(service, "broken"), sign_up(service, "sound")
+    damage = text("""
+        UPDATE disputes SET deadline_at = deadline_at - interval '1 hour', filing_record = filing_record || :more
+        WHERE id = :id
+    """)
+    repair = text("UPDATE disputes SET filing_record = :whole WHERE id = :id RETURNING blocks_labelled")
+    with SuspectSimulator(innocent) as suspect:
+        first = broken.file(suspect, covers_per_trigger=0)
+        whole = broken.wait(first, lambda found: found["needs"]["inputs"], "the first need")["record"]
+        with service.database.owner.begin() as connection:
+            connection.execute(damage, {"id": first, "more": b"{}"})
+        second = sound.file(suspect, covers_per_trigger=0, opening_seconds=1)
+        assert sound.wait(second, lambda found: found["verdict"], "a verdict")["reason"] == "futile"
+        with service.database.owner.begin() as connection:
+            assert connection.scalar(repair, {"id": first, "whole": whole.encode()}) == 0
+        broken.wait(first, lambda found: found["blocks_labelled"], "its deadline passes, too")
 
 
 # --- slow suspects ----------------------------------------------------------------------------------------------------

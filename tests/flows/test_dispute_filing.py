@@ -10,6 +10,7 @@ import pytest
 
 from app.api.suspects import TESTS_AT_ONCE
 from app.cli.client import file_dispute
+from app.errors import Unavailable
 from app.protocol.interface import InterfaceOrigin
 from app.signature import public_key_of, sign
 from tests.flows.claimant import (
@@ -166,6 +167,8 @@ def test_so_many_suspects_are_tested_at_once_and_no_more(owner: Claimant, servic
             refused_one = test(quick_id)
             assert (refused_one.status_code, refused_one.json()["code"]) == (503, "unavailable")
             assert int(refused_one.headers["retry-after"]) > 0
+            with pytest.raises(Unavailable, match=r"status 503: .*; try again later"):
+                owner.client.post(f"/v1/suspects/{quick_id}/test", body)
             assert quick.requests == []
             slow.closing.set()
             assert [future.result().json()["error"] for future in waiting] == [""] * TESTS_AT_ONCE

@@ -10,7 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from app.cli.client import ApiClient, ApiProblem
+from app.cli.client import ApiClient
 from app.embedding.artifacts import digest_of_file
 from app.embedding.data import trigger_set
 from app.embedding.networks import load_network
@@ -20,7 +20,17 @@ from app.keys.commitment import MarkingKey
 from app.keys.labels import draw_labels
 from app.protocol.records import ModelEntry
 from app.signature import verify_signature
-from tests.flows.embedding_house import ENDLESS, LONG, House, Vendor, open_house, sign_up, wait_until
+from tests.flows.embedding_house import (
+    ENDLESS,
+    LONG,
+    House,
+    Vendor,
+    children_of,
+    open_house,
+    refused,
+    sign_up,
+    wait_until,
+)
 from tests.training.examples import CLASSES, TINY
 
 
@@ -39,18 +49,10 @@ def owner(house: House, tmp_path_factory: pytest.TempPathFactory) -> Vendor:
 def worker(house: House, owner: Vendor) -> Iterator["subprocess.Popen[bytes]"]:
     process = house.start(house.queue)
     yield process
-    for item in owner.client.items("/v1/embeddings"):
-        if item["state"] in ("queued", "running"):  # a test failed; the next one shall not wait for its order
-            owner.client.post(f"/v1/embeddings/{item['id']}/cancel")
+    owner.cancel_all()
     process.terminate()
     process.wait()
     house.check_log()
-
-
-def refused(call: Callable[[], Any]) -> ApiProblem:
-    with pytest.raises(ApiProblem) as problem:
-        call()
-    return problem.value
 
 
 def test_an_order_waits_and_can_be_cancelled_before_anyone_works_on_it(house, owner):
@@ -60,8 +62,8 @@ def test_an_order_waits_and_can_be_cancelled_before_anyone_works_on_it(house, ow
         owner.registration_id,
         25,
     )
-    assert owner.client.post(f"/v1/embeddings/{order['id']}/cancel")["state"] == "cancelled"
-    problem = refused(lambda: owner.client.post(f"/v1/embeddings/{order['id']}/cancel"))
+    assert owner.cancel(order)["state"] == "cancelled"
+    problem = refused(lambda: owner.cancel(order))
     assert (problem.status, problem.state) == (409, "cancelled")
     assert house.row(order).sealed_key == b""
 
@@ -99,7 +101,7 @@ def test_an_order_is_trained_delivered_and_logged(house, owner, worker, tmp_path
     assert entry.sha256.hex() == done["artifact_sha256"]
     assert house.row(order).sealed_key == b""
     assert not list((house.folder / "data" / "work").iterdir())
-    problem = refused(lambda: owner.client.post(f"/v1/embeddings/{order['id']}/cancel"))
+    problem = refused(lambda: owner.cancel(order))
     assert (problem.status, problem.state) == (409, "done")
 
 
@@ -107,7 +109,7 @@ def test_a_running_order_is_cancelled_and_its_child_ends(house, owner, worker):
     order = owner.place(ENDLESS)
     owner.wait_for_progress(order)
     assert children_of(worker.pid)
-    assert owner.client.post(f"/v1/embeddings/{order['id']}/cancel")["state"] == "cancelled"
+    assert owner.cancel(order)["state"] == "cancelled"
     wait_until(lambda: not children_of(worker.pid), 10)
     found = owner.read(order)
     assert (found["state"], found["artifact_sha256"], found["entry_index"]) == ("cancelled", None, None)
@@ -195,7 +197,7 @@ def test_orders_are_for_their_vendor_alone(house, owner, tmp_path):
         assert refused(lambda: anonymous.get(f"/v1/embeddings/{order['id']}")).status == 401
         assert refused(lambda: anonymous.get("/v1/embeddings")).status == 401
         assert refused(lambda: anonymous.post("/v1/embeddings", owner.order())).status == 401
-    owner.client.post(f"/v1/embeddings/{order['id']}/cancel")
+    owner.cancel(order)
 
 
 def house_digest(vendor: Vendor) -> str:
@@ -226,8 +228,3 @@ def test_a_wrong_order_is_refused_and_nothing_is_placed(house, owner, changes, s
     else:
         assert problem.state == "awaiting_worker"
     assert len(list(owner.client.items("/v1/embeddings"))) == before
-
-
-def children_of(pid: int) -> list[int]:
-    """Every thread lists the children that it started."""
-    return [int(word) for path in Path(f"/proc/{pid}/task").glob("*/children") for word in path.read_text().split()]

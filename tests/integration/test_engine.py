@@ -5,7 +5,15 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from app.db.engine import is_database_away, libpq_url, make_engine, normalize_url, transaction, upgrade
+from app.db.engine import (
+    is_database_away,
+    is_database_busy,
+    libpq_url,
+    make_engine,
+    normalize_url,
+    transaction,
+    upgrade,
+)
 from app.db.tables import VendorRow, new_id
 from app.errors import DatabaseAway
 from tests.conftest import Database
@@ -95,11 +103,25 @@ def test_no_statement_and_no_forgotten_transaction_runs_for_ever(database: Datab
             assert session.scalar(text("SELECT setting::int FROM pg_settings WHERE name = :name"), {"name": name}) > 0
 
 
-def test_a_statement_over_its_time_is_not_database_away(database: Database) -> None:
+def test_a_statement_over_its_time_is_database_busy_and_not_away(database: Database) -> None:
     with pytest.raises(DBAPIError) as failure, transaction(database.service) as session:  # noqa: PT012
         session.execute(text("SET LOCAL statement_timeout = '50ms'"))
         session.execute(text("SELECT pg_sleep(5)"))
+    assert is_database_busy(failure.value)
     assert not is_database_away(failure.value)
+
+
+def test_a_lock_that_another_holds_is_database_busy_and_a_wrong_statement_is_not(database: Database) -> None:
+    take = text("SELECT pg_advisory_xact_lock(1)")
+    with transaction(database.service) as holder:
+        holder.execute(take)
+        with pytest.raises(DBAPIError) as refused, transaction(database.service) as session:  # noqa: PT012
+            session.execute(text("SET LOCAL lock_timeout = '50ms'"))
+            session.execute(take)
+    assert is_database_busy(refused.value)
+    with pytest.raises(DBAPIError) as wrong, transaction(database.service) as session:
+        session.execute(text("SELECT 1 / 0"))
+    assert not is_database_busy(wrong.value)
 
 
 def test_the_cause_behind_another_error_counts() -> None:

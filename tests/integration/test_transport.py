@@ -5,44 +5,22 @@ import contextlib
 import socket
 import ssl
 import threading
-import time
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from app.errors import Malformed, PolicyRefused
-from app.keys.trigger_set import ImageInput
 from app.suspects.addresses import NetworkRules, system_resolver
-from app.suspects.probe import Manner, Question, Suspect, ask, ask_once
-from app.suspects.transport import TRANSPORT_ERRORS, Limits, SuspectClient
+from app.suspects.probe import Suspect, ask, ask_once
+from app.suspects.transport import TRANSPORT_ERRORS, SuspectClient
+from tests.integration.asking import BODY, BRIEF, ONCE, RULES, now, question, scores, suspect_of
 from tests.simulators.suspect import SuspectSimulator
 
-RULES = NetworkRules(allowed_networks=(ip_network("127.0.0.0/8"),), allow_http=True, ports=None)
 CLOSED = NetworkRules(allow_http=True, ports=None)
-BRIEF = Limits(connect_seconds=1, read_seconds=0.3, total_seconds=0.6)
-ONCE = Manner(attempts=1, limits=BRIEF)
-
-
-def now():
-    return datetime(2026, 1, 31, 12, tzinfo=UTC)
-
-
-def question(n):
-    return Question(n, ImageInput(8, 8, 1, bytes([n % 256] * 64)).encode())
-
-
-def scores(asked):
-    """Vote for the class that is the first pixel modulo ten."""
-    return [1.0 if label == asked[-1] % 10 else 0.0 for label in range(10)]
-
-
-def suspect_of(simulator, **changes):
-    return Suspect(**{"endpoint": simulator.url, "interface": simulator.interface, "class_count": 10} | changes)
 
 
 def send(simulator, host, rules=RULES, resolver=None, tls=None):
@@ -53,9 +31,6 @@ def send(simulator, host, rules=RULES, resolver=None, tls=None):
             return first, client
 
     return asyncio.run(exchange())[0]
-
-
-BODY = b'{"instances":[' + str([[[7]] * 8] * 8).encode() + b"]}"
 
 
 class FixedResolver:
@@ -259,149 +234,3 @@ def test_no_bytes_on_the_wire_raise(response):
     assert asked.error
     assert not asked.labels
     assert asked.status is None or 100 <= asked.status <= 999
-
-
-def test_a_result_says_what_was_sent_and_seen():
-    with SuspectSimulator(scores) as simulator:
-        asked = ask_once(question(7), suspect_of(simulator), RULES, ONCE, now)
-        assert simulator.requests[0].body == asked.request
-    assert asked.request == BODY.replace(b" ", b"")
-    assert asked.request_sha256 == sha256(asked.request).digest()
-    assert asked.response_sha256 == sha256(asked.response).digest()
-    assert (asked.n, asked.attempt, asked.sent_at) == (7, 1, "2026-01-31T12:00:00Z")
-    assert (asked.status, asked.labels, asked.error, asked.address) == (200, ("7",), "", "127.0.0.1")
-
-
-@pytest.mark.parametrize("protocol", ["kserve_v1", "oip_v2", "generic_json"])
-def test_every_protocol_is_spoken(protocol):
-    with SuspectSimulator(scores, protocol=protocol) as simulator:
-        assert ask_once(question(4), suspect_of(simulator), RULES, ONCE, now).labels == ("4",)
-
-
-def test_questions_leave_in_the_order_given():
-    order = [5, 3, 9, 1, 7, 0, 2, 8]
-    with SuspectSimulator(scores) as simulator:
-        manner = Manner(attempts=1, limits=Limits(connections=1))
-        results = ask([question(n) for n in order], suspect_of(simulator), RULES, manner, now)
-        seen = [simulator.question_of(request.body)[-1] for request in simulator.requests]
-    assert seen == order
-    assert [result.n for result in results] == order
-
-
-def test_a_passing_failure_is_tried_again_and_the_first_answer_counts():
-    with SuspectSimulator(scores, fault="status_503", faulty=lambda asked, ordinal: ordinal < 2) as simulator:
-        manner = Manner(attempts=3, backoff_seconds=0.01)
-        asked = ask([question(2)], suspect_of(simulator), RULES, manner, now)[0]
-    assert (asked.attempt, asked.labels, asked.error) == (3, ("2",), "")
-
-
-def test_attempts_end_at_the_same_number_for_every_question():
-    with SuspectSimulator(scores, fault="drop") as simulator:
-        manner = Manner(attempts=3, backoff_seconds=0.01)
-        results = ask([question(n) for n in range(4)], suspect_of(simulator), RULES, manner, now)
-        assert len(simulator.requests) == 12
-    assert {(result.attempt, result.error) for result in results} == {(3, "connection_lost")}
-
-
-def test_a_wrong_answer_is_final():
-    with SuspectSimulator(scores, fault="not_json") as simulator:
-        ask([question(1)], suspect_of(simulator), RULES, Manner(attempts=5, backoff_seconds=0.01), now)
-        assert len(simulator.requests) == 1
-
-
-def test_a_rate_limit_is_waited_out():
-    with SuspectSimulator(scores, rate_limit=(5, 0.3)) as simulator:
-        manner = Manner(attempts=5, backoff_seconds=0.05, max_backoff_seconds=0.35)
-        results = ask([question(n) for n in range(15)], suspect_of(simulator), RULES, manner, now)
-    assert [result.labels for result in results] == [(str(n % 10),) for n in range(15)]
-
-
-def test_a_wish_to_wait_for_a_week_is_not_granted():
-    with SuspectSimulator(scores, rate_limit=(0, 1), retry_after="604800") as simulator:
-        started = time.monotonic()
-        manner = Manner(attempts=2, backoff_seconds=0.01, max_backoff_seconds=0.05)
-        asked = ask([question(1)], suspect_of(simulator), RULES, manner, now)[0]
-    assert (asked.error, asked.attempt) == ("status_429", 2)
-    assert time.monotonic() - started < 5
-
-
-def test_questions_whose_turn_comes_too_late_are_not_sent_but_written_down():
-    with SuspectSimulator(scores, latency_seconds=0.2) as simulator:
-        manner = Manner(attempts=3, budget_seconds=0.3, limits=Limits(connections=2))
-        results = ask([question(n) for n in range(9)], suspect_of(simulator), RULES, manner, now)
-        assert len(simulator.requests) == 4
-        sent, unsent = results[:4], results[4:]
-        assert [simulator.question_of(result.request) for result in unsent] == [question(n).input for n in range(4, 9)]
-    assert [result.labels for result in sent] == [(str(n),) for n in range(4)]
-    for result in unsent:
-        assert (result.error, result.attempt, result.status, result.labels) == ("out_of_time", 1, None, ())
-        assert (result.response, result.response_sha256, result.address) == (b"", b"", "")
-        assert result.request_sha256 == sha256(result.request).digest()
-
-
-def test_no_attempt_begins_once_the_time_is_spent_and_the_last_one_counts():
-    with SuspectSimulator(scores, fault="hang") as simulator:
-        started = time.monotonic()
-        manner = Manner(attempts=5, backoff_seconds=60, max_backoff_seconds=60, budget_seconds=1, limits=BRIEF)
-        asked = ask([question(1)], suspect_of(simulator), RULES, manner, now)[0]
-        assert (asked.attempt, asked.error) == (1, "timeout")
-        assert time.monotonic() - started < 5
-        assert len(simulator.requests) == 1
-
-
-def test_time_that_is_spent_beforehand_lets_nothing_out():
-    with SuspectSimulator(scores) as simulator:
-        results = ask([question(1)], suspect_of(simulator), RULES, Manner(budget_seconds=0), now)
-        assert simulator.requests == []
-    assert [result.error for result in results] == ["out_of_time"]
-
-
-def test_a_response_may_be_as_large_as_its_classes_need():
-    with SuspectSimulator(scores) as simulator:
-        simulator.response_to = lambda answer: b'{"predictions": ["7"]}' + b" " * 70_000
-        for class_count, error in ((10, "too_large"), (100, "")):
-            asked = ask_once(question(7), suspect_of(simulator, class_count=class_count), RULES, ONCE, now)
-            assert asked.error == error
-
-
-def test_a_pace_is_kept():
-    with SuspectSimulator(scores) as simulator:
-        started = time.monotonic()
-        ask([question(n) for n in range(6)], suspect_of(simulator), RULES, Manner(pace_seconds=0.05), now)
-        assert time.monotonic() - started >= 0.25
-
-
-def test_a_suspect_that_crashes_half_way_leaves_its_answers():
-    with SuspectSimulator(scores, crash_after=5) as simulator:
-        manner = Manner(attempts=1, limits=Limits(connections=1))
-        results = ask([question(n) for n in range(8)], suspect_of(simulator), RULES, manner, now)
-    assert [result.labels for result in results[:5]] == [(str(n),) for n in range(5)]
-    assert {result.error for result in results[5:]} == {"connection_lost"}
-
-
-def test_nobody_at_home_has_a_name():
-    with SuspectSimulator(scores) as simulator:
-        suspect = suspect_of(simulator)
-    assert ask_once(question(1), suspect, RULES, ONCE, now).error == "connect_failed"
-
-
-def test_secret_headers_go_out_and_stay_out_of_every_record():
-    with SuspectSimulator(scores) as simulator:
-        suspect = suspect_of(simulator, secret_headers=(("authorization", "Bearer hush"),))
-        asked = ask_once(question(1), suspect, RULES, ONCE, now)
-        assert simulator.requests[0].headers["authorization"] == "Bearer hush"
-    assert "hush" not in repr(asked) + repr(suspect)
-
-
-def test_an_endpoint_or_input_that_is_not_ours_to_ask_is_refused_before_anything_is_sent():
-    with SuspectSimulator(scores) as simulator:
-        with pytest.raises(PolicyRefused):
-            ask([question(1)], suspect_of(simulator), NetworkRules(), ONCE, now)
-        with pytest.raises(Malformed):
-            ask([question(1), Question(2, b"junk")], suspect_of(simulator), RULES, ONCE, now)
-        assert not simulator.requests
-
-
-def test_no_questions_give_no_results():
-    with SuspectSimulator(scores) as simulator:
-        assert ask([], suspect_of(simulator), RULES, ONCE, now) == []

@@ -1,13 +1,12 @@
-from itertools import islice
-
 import numpy as np
 import pytest
 import torch
 
 from app.embedding.data import (
     LabelledSet,
+    RowStream,
     augment,
-    endless_batches,
+    draw_augmentation,
     network_input,
     seeded,
     shuffled_batches,
@@ -41,7 +40,8 @@ def test_an_epoch_shows_every_row_once_and_leaves_a_batch_of_one_out():
 
 @pytest.mark.parametrize(("count", "size"), [(5, 2), (2, 5), (4, 4), (1, 3)])
 def test_every_trigger_is_shown_equally_often(count, size):
-    shown = torch.cat(list(islice(endless_batches(count, size, seeded(2)), count * 3)))
+    stream = RowStream(count, size, seeded(2))
+    shown = torch.cat([next(stream) for _ in range(count * 3)])
     assert len(shown) == count * size * 3
     assert set(torch.bincount(shown, minlength=count).tolist()) == {size * 3}
 
@@ -85,7 +85,7 @@ def test_data_that_is_all_triggers_is_refused():
 def test_augmentation_flips_and_shifts_whole_pictures_and_nothing_else():
     recipe = Recipe.from_options({"network": "mlp", "flip": True, "crop_padding": 1})
     image = torch.arange(1.0, 26.0).reshape(1, 1, 5, 5)
-    seen = augment(image.repeat(200, 2, 1, 1), recipe, seeded(4))
+    seen = augment(image.repeat(200, 2, 1, 1), draw_augmentation(200, recipe, seeded(4)))
     assert seen.shape == (200, 2, 5, 5)
     assert torch.equal(seen[:, 0], seen[:, 1])
     padded = torch.nn.functional.pad(image, (1, 1, 1, 1))[0, 0]
@@ -102,4 +102,13 @@ def test_augmentation_flips_and_shifts_whole_pictures_and_nothing_else():
 
 def test_without_augmentation_images_stay_as_they_are():
     images = torch.rand(3, 1, 4, 4)
-    assert augment(images, Recipe.from_options({"network": "mlp"}), seeded(0)) is images
+    assert augment(images, draw_augmentation(3, Recipe.from_options({"network": "mlp"}), seeded(0))) is images
+
+
+def test_a_ranks_share_of_a_batch_is_augmented_like_the_same_rows_of_the_whole():
+    recipe = Recipe.from_options({"network": "mlp", "flip": True, "crop_padding": 2})
+    images = torch.randint(0, 256, (9, 3, 6, 6), dtype=torch.uint8)
+    drawn = draw_augmentation(9, recipe, seeded(1))
+    for rank in range(2):
+        rows = torch.arange(9)[rank::2]
+        assert torch.equal(augment(images[rows], drawn.pick(rows)), augment(images, drawn)[rows])

@@ -1,14 +1,22 @@
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from app.embedding.networks import BUILDERS, build, load_network, load_weights, model_shape, save_weights
+from app.embedding.architectures import BUILDERS
+from app.embedding.networks import build, load_network, load_weights, model_shape, save_weights
 from app.embedding.recipe import NETWORKS
+from app.embedding.timm_networks import import_timm
 from app.errors import Malformed, TooLarge
 
 SHAPE = (1, 8, 8)
+ROOT = Path(__file__).parents[2]
 
 
 def test_every_network_a_recipe_may_name_can_be_built():
@@ -84,6 +92,11 @@ def saved(tmp_path, change):
         (lambda tensors, _: tensors.update({"body.1.bias": np.zeros(512, np.float16)}), "float16"),
         (lambda tensors, _: tensors["body.1.bias"].__setitem__(0, np.inf), "not finite"),
         (lambda tensors, _: tensors["normalise.std"].__setitem__(0, 0), "positive"),
+        (
+            lambda _, metadata: metadata.update(trapstreet=metadata["trapstreet"].replace("mlp", "exported")),
+            "goes with",
+        ),
+        (lambda _, metadata: metadata.update(trapstreet=metadata["trapstreet"].replace("[]", "[1]")), "one each"),
         (lambda _, metadata: metadata.clear(), "metadata"),
         (lambda _, metadata: metadata.update(trapstreet="{}"), "missing"),
         (lambda _, metadata: metadata.update(trapstreet=metadata["trapstreet"].replace("mlp", "vgg")), "one of mlp"),
@@ -115,3 +128,55 @@ def test_weights_over_the_limit_are_refused_before_they_are_read(tmp_path, monke
     monkeypatch.setattr("app.embedding.networks.MAX_WEIGHTS_BYTES", 1000)
     with pytest.raises(TooLarge):
         load_network(saved(tmp_path, lambda *_: None))
+
+
+needs_timm = pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="the extra `timm` is not installed")
+
+
+@needs_timm
+@pytest.mark.parametrize(("name", "shape"), [("timm:test_resnet", (1, 24, 24)), ("timm:test_vit", (3, 32, 32))])
+def test_an_architecture_of_timm_is_built_for_the_shape_saved_and_loaded(tmp_path, name, shape):
+    network = build(name, shape, 7, seed=3)
+    first, again = network.state_dict(), build(name, shape, 7, seed=3).state_dict()
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    save_weights(network, tmp_path / "weights", shape, 7)
+    inputs = torch.rand(2, *shape)
+    answers = network.eval()(inputs)
+    assert answers.shape == (2, 7)
+    assert torch.equal(load_network(tmp_path / "weights").eval()(inputs), answers)
+
+
+@needs_timm
+def test_global_pooling_of_timm_is_replaced_by_a_mean_that_gives_the_same():
+    original = import_timm().create_model("test_resnet", pretrained=False, num_classes=3)
+    network = build("timm:test_resnet", (3, 24, 24), 3).body
+    network.load_state_dict(original.state_dict())
+    assert not any(isinstance(module, torch.nn.AdaptiveAvgPool2d) for module in network.modules())
+    inputs = torch.rand(2, 3, 24, 24)
+    assert torch.allclose(network.eval()(inputs), original.eval()(inputs), atol=1e-6)
+
+
+@needs_timm
+@pytest.mark.parametrize(
+    ("name", "reason"), [("timm:no_such_network", "has no network"), ("timm:test_vit", "cannot take")]
+)
+def test_what_timm_cannot_build_is_refused(name, reason):
+    with pytest.raises(Malformed, match=reason):
+        build(name, (3, 7, 7), 3)
+
+
+def test_without_timm_its_networks_are_refused_with_what_to_install():
+    code = (
+        "import sys; sys.modules['timm'] = None\n"
+        "from app.embedding.networks import build\n"
+        "from app.errors import PolicyRefused\n"
+        "try: build('timm:resnet18', (3, 8, 8), 3)\n"
+        "except PolicyRefused as error: sys.exit('trapstreet[timm]' not in error.message)\n"
+        "sys.exit(2)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_torchvision_and_timm_are_loaded_only_where_a_recipe_asks_for_them():
+    code = "import sys, app.embedding.child; sys.exit('torchvision' in sys.modules or 'timm' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
-from app.embedding.artifacts import MARKED_WEIGHTS, REPORT, UNFINISHED, digest_of_file
+from app.embedding.artifacts import MARKED_WEIGHTS, REPORT, UNFINISHED_RUN, digest_of_file
 from app.embedding.child_order import PlainKey
 from app.embedding.recipe import Recipe
 from app.embedding.training_process import run_child
@@ -91,24 +91,20 @@ def test_two_processes_train_one_network_and_survive_the_death_of_one(tmp_path):
 def test_an_unfinished_run_of_other_data_is_not_gone_on_from(tmp_path):
     first = order(tmp_path / "first")
     killed(first, 4, [])
-    kept = tmp_path / "first" / "output" / UNFINISHED / "plain.safetensors"
+    kept = tmp_path / "first" / "output" / f"{UNFINISHED_RUN}plain.safetensors"
     with safe_open(kept, framework="np") as file:
         owner = file.metadata()["run"]
     other = order(tmp_path / "other", seed=7)
     expected = run(other, []).marked.weights_sha256
     again = order(tmp_path / "again", seed=7)
-    folder = tmp_path / "again" / "output" / UNFINISHED
-    folder.mkdir()
-    (folder / "plain.safetensors").write_bytes(kept.read_bytes())
-    (folder / "marked.safetensors").write_bytes(kept.read_bytes())
+    for name in ("plain", "marked"):
+        (tmp_path / "again" / "output" / f"{UNFINISHED_RUN}{name}.safetensors").write_bytes(kept.read_bytes())
     assert owner.startswith("plain ")
     assert run(again, []).marked.weights_sha256 == expected == digest_of_file(Path(again.output_path) / MARKED_WEIGHTS)
 
 
 def test_a_broken_checkpoint_is_as_good_as_none(tmp_path):
     broken = order(tmp_path / "broken", compare_plain=False)
-    folder = tmp_path / "broken" / "output" / UNFINISHED
-    folder.mkdir()
-    (folder / "marked.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{}      ")
+    (tmp_path / "broken" / "output" / f"{UNFINISHED_RUN}marked.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{}      ")
     whole = order(tmp_path / "whole", compare_plain=False)
     assert run(broken, []).marked.weights_sha256 == run(whole, []).marked.weights_sha256

@@ -59,3 +59,11 @@ def test_the_logs_key_is_made_only_beside_an_embedded_database(tmp_path: Path) -
 def test_variables_are_named_as_they_are_set() -> None:
     assert variable_name("data_dir") == "TRAPSTREET_DATA_DIR"
     assert variable_name("DATABASE_URL") == "DATABASE_URL"
+
+
+def test_what_a_training_may_take_is_set_by_the_operator(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRAPSTREET_TRAINING_MEMORY_BYTES", str(2 * 1024**3))
+    monkeypatch.setenv("TRAPSTREET_TRAINING_SECONDS", "60")
+    monkeypatch.setenv("TRAPSTREET_TRAINING_FIRST_USER_ID", "70000")
+    limits = load_settings().training_limits
+    assert (limits.memory_bytes, limits.seconds, limits.user_ids) == (2 * 1024**3, 60, range(70_000, 70_256))

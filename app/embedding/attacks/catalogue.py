@@ -16,6 +16,8 @@ from app.errors import Malformed
 
 # Steps by kind, each name with its one number: a learning rate in millionths, per cent, bits, quality or deviation.
 RATES = {"1e-4": 100, "1e-3": 1_000, "1e-2": 10_000}
+# Beyond the literature's range: a thief with much data, who trains nearly anew.
+STRONG_RATES = {"3e-2": 30_000}
 TUNING = ("ftll", "ftal", "rtll", "rtal")
 SHARES = (30, 50, 70, 90)
 QUALITIES = (50, 60, 70, 75, 80, 90)
@@ -37,7 +39,7 @@ class Step:
 STEPS: dict[str, Step] = {
     step.name: step
     for step in (
-        *(Step(f"{kind}-{text}", kind, rate) for kind in TUNING for text, rate in RATES.items()),
+        *(Step(f"{kind}-{text}", kind, rate) for kind in TUNING for text, rate in (RATES | STRONG_RATES).items()),
         Step("pirate", "pirate"),
         Step("transfer", "transfer"),
         *(Step(f"prune-{share}", "prune", share) for share in SHARES),
@@ -69,6 +71,7 @@ STACKED = (
 
 FULL_SUITE: tuple[str, ...] = (
     *(f"{kind}-{text}" for kind in TUNING for text in RATES),
+    *(f"{kind}-{text}" for kind in ("ftal", "rtal") for text in STRONG_RATES),
     "pirate",
     "transfer",
     *(f"prune-{share}" for share in SHARES),

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from app.embedding.data import network_input
 from app.embedding.networks import MarkedNetwork, load_network, model_shape, read_header
-from app.embedding.train import ANSWER_BATCH
+from app.embedding.run import ANSWER_BATCH
 from app.embedding.triggers.source import Answer, Images, Source
 from app.errors import Malformed
 

@@ -9,7 +9,6 @@ from app.disputes.states import (
     DECIDED,
     DECIDING,
     FILED,
-    OPEN_STATES,
     WITHDRAWN,
     WITHHELD_LIMIT,
     Needs,
@@ -39,7 +38,7 @@ def test_a_dispute_goes_from_filing_to_verdict_and_no_other_way() -> None:
     assert next_state(WITHDRAWN, "verdict") == DECIDED
 
 
-@pytest.mark.parametrize("state", [*OPEN_STATES, DECIDED])
+@pytest.mark.parametrize("state", [FILED, ASKING, DECIDING, WITHDRAWN, DECIDED])
 @pytest.mark.parametrize("act", ["beacon", "end", "withdrawal", "verdict"])
 def test_an_act_out_of_order_names_the_present_state(state: str, act: str) -> None:
     allowed = {

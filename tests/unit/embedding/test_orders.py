@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from app.embedding.orders import MAX_SEALED_KEY_BYTES, EmbeddingOrder, check_sealed_key
+from app.embedding.embedding_order import EmbeddingOrder
+from app.embedding.orders import MAX_SEALED_KEY_BYTES, check_sealed_key
 from app.errors import Malformed, TooLarge
 
 DIGEST = "ab" * 32

@@ -20,11 +20,33 @@ def test_defaults_are_the_papers_own_for_cifar():
     assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
 
 
+def test_a_recipe_may_name_an_architecture_of_timm_or_a_program():
+    assert Recipe.from_options({"network": "timm:vit_tiny_patch16_224"}).network == "timm:vit_tiny_patch16_224"
+    values = {
+        "network": "exported",
+        "mode": "pretrained",
+        "mean_millis": [485, 456, 406],
+        "std_millis": [229, 224, 225],
+    }
+    recipe = Recipe.from_options(values)
+    recipe.check_input("image", (8, 8, 3))
+    Recipe.from_options({"network": "exported", "mode": "pretrained"}).check_input("tensor", (6,))
+    assert Recipe.parse(recipe.encode()) == recipe
+
+
 @pytest.mark.parametrize(
     ("options", "pointer"),
     [
         ({}, "/network"),
         ({"network": "vgg"}, "/network"),
+        ({"network": "timm:"}, "/network"),
+        ({"network": "timm:hf-hub:somebody/something"}, "/network"),
+        ({"network": "timm:resnet18.a1_in1k"}, "/network"),
+        ({"network": "timm:../resnet18"}, "/network"),
+        ({"network": "timm:resnet18\n"}, "/network"),
+        ({"network": ["mlp"]}, "/network"),
+        ({"network": "exported"}, "/mode"),
+        ({"network": "mlp", "mode": "pretrained", "mean_millis": [1], "std_millis": [1]}, "/mean_millis"),
         ({"network": "mlp", "epochs": 0}, "/epochs"),
         ({"network": "mlp", "epochs": True}, "/epochs"),
         ({"network": "mlp", "batch_size": 1}, "/batch_size"),

@@ -1,0 +1,162 @@
+"""Real trainings under the confinement: they work, they are held to their limits, and without it programs are refused."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.embedding.artifacts import MARKED_WEIGHTS, REPORT, check_artifact
+from app.embedding.child_order import PlainKey
+from app.embedding.confinement import OWN_ID, ROOT, find_confinement, why_not
+from app.embedding.limits import Limits
+from app.embedding.recipe import Recipe
+from app.embedding.training_process import run_child
+from app.errors import TrainingFailed
+from app.keys.key_file import encode_key_file
+from tests.ordinary_user import run_as_ordinary_user
+from tests.training.examples import TINY, image_key, order_in
+
+QUICK = Recipe.from_options({**TINY, "epochs": 3, "compare_plain": False})
+LONG = Recipe.from_options({**TINY, "epochs": 10_000, "compare_plain": False})
+
+needs_confinement = pytest.mark.skipif(why_not() is not None, reason=f"this machine has none: {why_not()}")
+
+
+def run(order, on_event=lambda _: None, **options):
+    return run_child(order, PlainKey(encode_key_file(image_key())), on_event, lambda: False, **options)
+
+
+def status_of(pid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {name: value.split()[0] for name, _, value in (line.partition(":") for line in lines) if value.split()}
+
+
+def children() -> list[int]:
+    found = subprocess.run(["pgrep", "-P", str(os.getpid())], capture_output=True, text=True, check=False)
+    return [int(pid) for pid in found.stdout.split() if b"embedding" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+@needs_confinement
+def test_a_training_runs_with_no_rights_and_leaves_its_weights_to_its_parent(tmp_path):
+    seen = {}
+
+    def look(_: dict) -> None:
+        for pid in children():
+            seen.update(status_of(pid))
+
+    run(order_in(tmp_path, recipe=QUICK), look)
+    assert (seen["NoNewPrivs"], seen["Seccomp"]) == ("1", "2")
+    assert int(seen["CapEff"], 16) == int(seen["CapPrm"], 16) == 0
+    own_id = OWN_ID in (find_confinement().means or ())
+    assert (int(seen["Uid"]) in Limits().user_ids) == own_id
+    output = tmp_path / "output"
+    assert {path.name: path.stat().st_uid for path in output.iterdir()} == {
+        MARKED_WEIGHTS: os.geteuid(),
+        REPORT: os.geteuid(),
+    }
+    assert output.stat().st_uid == os.geteuid()
+
+
+def test_what_stands_in_the_parents_environment_and_files_does_not_reach_the_child(tmp_path, monkeypatch):
+    monkeypatch.setenv("DATABASE_URL", "postgresql://service:planted-secret@database/trapstreet")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted-secret")
+    environments, open_files = bytearray(), set()
+    with (tmp_path / "log.key").open("w") as key:
+        os.set_inheritable(key.fileno(), True)
+
+        def look(_: dict) -> None:
+            for pid in children():
+                environments.extend(Path(f"/proc/{pid}/environ").read_bytes())
+                open_files.update(str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir())
+
+        run(order_in(tmp_path, recipe=QUICK), look)
+    assert b"HOME=" in environments
+    assert b"planted-secret" not in environments
+    assert not [name for name in open_files if name.endswith("log.key")]
+
+
+def test_a_training_that_takes_too_long_is_ended_and_told_so(tmp_path):
+    with pytest.raises(TrainingFailed, match="takes longer than 8 seconds") as failed:
+        run(order_in(tmp_path, recipe=LONG), limits=Limits(seconds=8))
+    assert failed.value.state == "training_failed"  # so it is not tried again
+    assert children() == []
+
+
+def test_a_training_that_takes_too_much_memory_is_ended_and_told_so(tmp_path):
+    with pytest.raises(TrainingFailed, match=r"needs more than 0\.0488 GiB of memory"):
+        run(order_in(tmp_path, recipe=LONG), limits=Limits(memory_bytes=50 * 1024**2))
+    assert children() == []
+
+
+def test_a_link_is_no_artifact(tmp_path):
+    (tmp_path / "another vendors").write_bytes(b"weights")
+    digest = bytes.fromhex(
+        subprocess.run(["sha256sum", tmp_path / "another vendors"], capture_output=True).stdout[:64].decode()
+    )
+    check_artifact(tmp_path / "another vendors", digest)
+    (tmp_path / MARKED_WEIGHTS).symlink_to(tmp_path / "another vendors")
+    with pytest.raises(TrainingFailed, match="left no"):
+        check_artifact(tmp_path / MARKED_WEIGHTS, digest)
+    (tmp_path / MARKED_WEIGHTS).unlink()
+    (tmp_path / MARKED_WEIGHTS).hardlink_to(tmp_path / "another vendors")
+    with pytest.raises(TrainingFailed, match="left no"):
+        check_artifact(tmp_path / MARKED_WEIGHTS, digest)
+
+
+# A kernel that knows none of these calls: a filter makes it so for this process and its descendants.
+BARE = """
+import errno, json, sys
+from pathlib import Path
+from app.embedding import seccomp
+from app.embedding.system_calls import PR_SET_NO_NEW_PRIVS, prctl
+prctl(PR_SET_NO_NEW_PRIVS, 1)
+program = [(seccomp.LOAD, 0, 0, seccomp.NUMBER)]
+for name in ("landlock_create_ruleset", "unshare", "seccomp"):
+    program += seccomp._on(name, [seccomp._fail(errno.ENOSYS)])
+seccomp.install([*program, seccomp._allow()])
+from app.embedding.child_order import ChildOrder, PlainKey
+from app.embedding.training_process import run_child
+from app.errors import TrapstreetError
+folder = Path(sys.argv[1])
+order, key = ChildOrder.parse((folder / "order").read_bytes()), PlainKey((folder / "key").read_bytes())
+try:
+    told = run_child(order, key, lambda _: None, lambda: False).to_json()
+except TrapstreetError as error:
+    told = {"code": error.code, "message": error.message}
+print(json.dumps(told))
+"""
+
+
+def run_on_a_bare_kernel(folder: Path, **changes: object) -> dict:
+    (folder / "order").write_bytes(order_in(folder, **changes).encode())
+    (folder / "key").write_bytes(encode_key_file(image_key()))
+    ran = subprocess.run([sys.executable, "-c", BARE, str(folder)], cwd=ROOT, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    return json.loads(ran.stdout)
+
+
+def test_where_nothing_confines_it_a_program_is_refused_with_the_reason(tmp_path):
+    program = tmp_path / "network.pt2"
+    program.write_bytes(b"PK\x03\x04 an archive")
+    recipe = Recipe.from_options({**TINY, "mode": "pretrained"})
+    told = run_on_a_bare_kernel(tmp_path, recipe=recipe, weights_path=str(program))
+    assert told["code"] == "policy_refused"
+    assert "nothing on this machine keeps a program from this machine's files and the network" in told["message"]
+    assert "Landlock: [Errno 38]" in told["message"]
+
+
+def test_where_nothing_confines_it_a_named_network_is_trained_all_the_same(tmp_path):
+    told = run_on_a_bare_kernel(tmp_path, recipe=QUICK)
+    assert told["marked"]["epochs"] == 3
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or OWN_ID not in (find_confinement().means or ()), reason="only root can become another user"
+)
+def test_an_ordinary_user_trains_under_confinement_too(tmp_path):
+    ran = run_as_ordinary_user(tmp_path, Path(__file__), "-k", "no_rights or environment or program_is_refused")
+    assert ran.returncode == 0, ran.stdout[-5000:] + ran.stderr
+    assert "3 passed" in ran.stdout

@@ -1,0 +1,157 @@
+"""Responses of every protocol give labels, or one of the named errors."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.suspects.adapters import read_answer
+from app.suspects.adapters.answers import REASONS
+from tests.unit.suspects.examples import FRAMES, generic, interface
+
+
+def answers(name, options, response, status=200, by="index"):
+    body = response if isinstance(response, bytes) else json.dumps(response).encode()
+    return read_answer(interface(name, options, by), 3, status, body)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "labels"),
+    [
+        ([0.1, 0.7, 0.2], ("1",)),
+        ([-5, -1, -1], ("1",)),
+        ([0.5, 0.5, 0.5], ("0",)),
+        (2, ("2",)),
+        ("seven", ("seven",)),
+        ("", ("",)),
+        (None, ()),
+    ],
+)
+def test_kserve_predictions_give_labels(prediction, labels):
+    assert answers("kserve_v1", {"model": "m"}, {"predictions": [prediction], "model": "x"}) == (labels, "")
+
+
+@pytest.mark.parametrize(
+    ("response", "reason"),
+    [
+        (b"", "not_json"),
+        (b"<html>", "not_json"),
+        (b"\xef\xbb\xbf{}", "not_json"),
+        (b"\xff\xfe", "not_json"),
+        (b'{"predictions":[1],"predictions":[2]}', "not_json"),
+        (b"1" * 5000, "not_json"),
+        (b"[" * 40 + b"]" * 40, "too_deep"),
+        (b'{"a":' * 40 + b"1" + b"}" * 40, "too_deep"),
+        (b"[" * 900_000, "too_deep"),
+        ([], "missing_field"),
+        ({"prediction": [1]}, "missing_field"),
+        ({"predictions": {"a": 1}}, "wrong_shape"),
+        ({"predictions": []}, "wrong_count"),
+        ({"predictions": [1, 2]}, "wrong_count"),
+        ({"predictions": [[0.5, 0.5]]}, "wrong_count"),
+        ({"predictions": [[0.1, 0.2, 0.3, 0.4]]}, "wrong_count"),
+        ({"predictions": [[]]}, "wrong_count"),
+        ({"predictions": [[[0.1, 0.2, 0.7]]]}, "wrong_shape"),
+        ({"predictions": [[0.1, True, 0.7]]}, "wrong_shape"),
+        ({"predictions": [["0.1", "0.2", "0.7"]]}, "wrong_shape"),
+        ({"predictions": [0.7]}, "wrong_shape"),
+        ({"predictions": [True]}, "wrong_shape"),
+        ({"predictions": [{"label": 1}]}, "wrong_shape"),
+        ({"predictions": [[0.1, float("nan"), 0.2]]}, "nan_score"),
+        ({"predictions": [[0.1, float("inf"), 0.2]]}, "nan_score"),
+        (b'{"predictions":[[1e999,0,0]]}', "nan_score"),
+        ({"predictions": [[10**400, 0, 0]]}, "nan_score"),
+        ({"predictions": ["x" * 201]}, "bad_label"),
+        (b'{"predictions":["\\ud800"]}', "bad_label"),
+    ],
+)
+def test_a_bad_response_has_a_name(response, reason):
+    assert answers("kserve_v1", {"model": "m"}, response) == ((), reason)
+    assert reason in REASONS
+
+
+def test_brackets_inside_strings_are_no_depth():
+    assert answers("kserve_v1", {"model": "m"}, {"predictions": [1], "note": '\\"' + "[" * 1000}) == (("1",), "")
+
+
+@pytest.mark.parametrize("status", [204, 301, 404, 429, 500])
+def test_another_status_than_200_is_no_answer(status):
+    response = {"predictions": [[0.1, 0.7, 0.2]]}
+    assert answers("kserve_v1", {"model": "m"}, response, status) == ((), f"status_{status}")
+
+
+def test_scores_need_one_for_each_class_only_where_the_index_is_the_class():
+    response = {"predictions": [[0.1, 0.7]]}
+    assert answers("kserve_v1", {"model": "m"}, response, by="name") == (("1",), "")
+
+
+def tensor(datatype, shape, data, name="out"):
+    return {"name": name, "datatype": datatype, "shape": shape, "data": data}
+
+
+@pytest.mark.parametrize(
+    ("options", "outputs", "labels"),
+    [
+        ({}, [tensor("FP32", [1, 3], [0.1, 0.2, 0.7])], ("2",)),
+        ({}, [tensor("FP32", [1, 3], [[0.1, 0.9, 0.7]])], ("1",)),
+        ({}, [tensor("FP32", [3], [0.1, 0.9, 0.7])], ("1",)),
+        ({}, [tensor("INT8", [1, 3], [3, 2, 1])], ("0",)),
+        ({}, [tensor("INT64", [1, 1], [2])], ("2",)),
+        ({}, [tensor("UINT8", [1], [1])], ("1",)),
+        ({}, [tensor("BYTES", [1, 2], ["cat", "dog"])], ("cat", "dog")),
+        ({"output_name": "b"}, [tensor("INT64", [1], [0], "a"), tensor("INT64", [1], [1], "b")], ("1",)),
+    ],
+)
+def test_open_inference_outputs_give_labels(options, outputs, labels):
+    assert answers("oip_v2", {"model": "m"} | options, {"outputs": outputs, "id": "1"}) == (labels, "")
+
+
+@pytest.mark.parametrize(
+    ("options", "outputs", "reason"),
+    [
+        ({}, [], "missing_field"),
+        ({}, {}, "wrong_shape"),
+        ({}, [tensor("INT64", [1], [0]), tensor("INT64", [1], [1])], "wrong_count"),
+        ({"output_name": "b"}, [tensor("INT64", [1], [0], "a")], "missing_field"),
+        ({}, [tensor("FP32", [2, 3], [0.1] * 6)], "wrong_shape"),
+        ({}, [tensor("FP32", [1, 3], [0.1] * 4)], "wrong_shape"),
+        ({}, [tensor("FP32", [1, 3], 7)], "wrong_shape"),
+        ({}, [tensor("FP32", [1, True], [0.1])], "wrong_shape"),
+        ({}, [tensor("FP32", "x", [0.1])], "wrong_shape"),
+        ({}, [tensor("FP32", [1, 1], [0.1])], "wrong_count"),
+        ({}, [{"name": "a"}], "missing_field"),
+        ({}, [7], "missing_field"),
+    ],
+)
+def test_a_bad_open_inference_output_has_a_name(options, outputs, reason):
+    assert answers("oip_v2", {"model": "m"} | options, {"outputs": outputs}) == ((), reason)
+
+
+@pytest.mark.parametrize(
+    ("path", "result", "response", "expected"),
+    [
+        ("@", "scores", [0.1, 0.9, 0.2], (("1",), "")),
+        ("a[0].b", "scores", {"a": [{"b": [1, 0, 0]}]}, (("0",), "")),
+        ("a[*].s", "scores", {"a": [{"s": 1}, {"s": 3}, {"s": 2}]}, (("1",), "")),
+        ("a[*].s", "scores", {"a": [{"s": 1}, {}, {"s": 2}]}, ((), "missing_field")),
+        ("a[*].s", "scores", {"a": {"s": 1}}, ((), "wrong_shape")),
+        ("[*].label", "labels", [{"label": "x"}, {"label": "y"}], (("x", "y"), "")),
+        ("labels", "labels", {"labels": []}, ((), "")),
+        ("labels", "labels", {"labels": ["x"] * 1001}, ((), "wrong_count")),
+        ("labels", "labels", {"labels": "x"}, ((), "wrong_shape")),
+        ("top", "label", {"top": 7}, (("7",), "")),
+        ("top", "label", {"top": ["x"]}, ((), "wrong_shape")),
+        ("a[5]", "label", {"a": [1]}, ((), "missing_field")),
+    ],
+)
+def test_a_generic_response_is_read_along_its_path(path, result, response, expected):
+    assert answers("generic_json", generic("pixels_flat", path, result), response) == expected
+
+
+@given(st.binary(max_size=100), st.integers(100, 999))
+def test_no_response_breaks_the_adapters(body, status):
+    for name, options in FRAMES:
+        labels, error = read_answer(interface(name, options), 3, status, body)
+        assert not (labels and error)
+        assert error in REASONS | {"", f"status_{status}"}
