@@ -29,26 +29,24 @@ LEGEND = {
     "paper": "triggers, paper",
 }
 
-WIDTH, BAR, GAP, GROUP_GAP, TOP, HEIGHT, BOTTOM = 1240, 13, 2, 22, 78, 200, 40
+PANEL, BAR, GAP, GROUP_GAP, TOP, HEIGHT, BOTTOM = 480, 16, 2, 12, 70, 220, 40
+WIDTH = 3 * PANEL
 
 
 def draw(figures: dict[str, Any], path: Path) -> None:
     """Draw one row of groups a marked network: without attack, then after each."""
     rows = {
-        "no mark and both marks (table 1)": [
-            (title, _bars(figures["table_1"][name], PAPER_TABLE_1[name])) for name, title in TITLES.items()
-        ]
+        "table 1": [(title, _bars(figures["table_1"][name], PAPER_TABLE_1[name])) for name, title in TITLES.items()]
     }
     for name in ("from_scratch", "into_trained"):
-        rows[f"{TITLES[name]}, attacked (figure 6)"] = [
+        rows[f"figure 6: {TITLES[name]}, attacked"] = [
             (kind.upper(), _bars(one, PAPER_FIGURE_6[name][kind])) for kind, one in figures["figure_6"][name].items()
         ]
-    panel = HEIGHT + TOP + BOTTOM
-    page = Image.new("RGB", (WIDTH, 50 + panel * ((len(rows) + 1) // 2)), "white")
+    page = Image.new("RGB", (WIDTH, 40 + TOP + HEIGHT + BOTTOM), "white")
     pen = ImageDraw.Draw(page)
     _legend(pen)
     for number, (title, groups) in enumerate(rows.items()):
-        _panel(pen, (60 + (number % 2) * WIDTH // 2, 50 + (number // 2) * panel), title, groups)
+        _panel(pen, (60 + number * PANEL, 40), title, groups)
     path.parent.mkdir(parents=True, exist_ok=True)
     page.save(path, optimize=True)
 
@@ -76,7 +74,7 @@ def _panel(
     small = ImageFont.load_default(11)
     for percent in (0, 50, 100):
         y = bottom - HEIGHT * percent // 100
-        pen.line((left, y, left + WIDTH // 2 - 90, y), PALE)
+        pen.line((left, y, left + PANEL - 70, y), PALE)
         pen.text((left - 8, y), f"{percent} %", INK, small, anchor="rm")
     at = left + 10
     for name, bars in groups:
@@ -87,4 +85,4 @@ def _panel(
             pen.text((at + BAR // 2, y - 3), f"{value:.0f}", INK, ImageFont.load_default(9), anchor="ms")
             at += BAR + GAP
         pen.text(((start + at) // 2, bottom + 8), name, INK, ImageFont.load_default(13), anchor="mt")
-        at += GROUP_GAP + (40 if len(groups) == len(TITLES) else 15)
+        at += GROUP_GAP * (5 if len(groups) == len(TITLES) else 1)
