@@ -191,8 +191,12 @@ def main() -> None:
     parser.add_argument(
         "--threads", type=int, default=1, help="threads of torch; more than one only on an idle machine"
     )
+    parser.add_argument("--draw", action="store_true", help="only write table and picture of the last run anew")
     given = parser.parse_args()
     scale = SCALES[given.scale]
+    if given.draw:
+        show(results.read(f"paper-{given.scale}"))
+        return
     prepare_torch(given.threads)
     device = choose_device("cuda" if scale.wants_gpu and given.device == "auto" else given.device)
     say("reading CIFAR-10 and the paper's pictures")
@@ -209,9 +213,14 @@ def main() -> None:
         if given.scale != "trial":
             results.keep(f"paper-{given.scale}", setting, figures)
     if given.scale != "trial":
-        results.write_section("paper", table_of(figures))
-        paper_picture.draw(figures, paper_picture.PICTURE)
+        show(figures)
     results.print_figures(figures)
+
+
+def show(figures: Figures) -> None:
+    """Write the table and the picture of the documentation."""
+    results.write_section("paper", table_of(figures))
+    paper_picture.draw(figures, paper_picture.PICTURE)
 
 
 if __name__ == "__main__":
