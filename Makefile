@@ -5,7 +5,7 @@ VENV   := .venv
 PIP    := $(VENV)/bin/pip
 RUN    := $(VENV)/bin
 
-.PHONY: help demo test lint format serve measure clean
+.PHONY: help demo test lint format serve measure benchmarks clean
 
 help:  ## list the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 12
@@ -31,6 +31,10 @@ serve: $(VENV)/.demo  ## run the API with its embedded Postgres
 
 measure: $(VENV)/.test  ## measure what the documentation promises: memory while streaming, speed of check and labels
 	$(RUN)/python -m benchmarks.promises
+
+benchmarks: $(VENV)/.test  ## measure what a mark costs, beside the paper: an hour; needs CIFAR-10 (docs/benchmarks.md)
+	$(RUN)/python -m benchmarks.embedding
+	$(RUN)/python -m benchmarks.paper
 
 clean:  ## remove the virtual environment and everything a run left behind
 	rm -rf $(VENV) .trapstreet .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .import_linter_cache build *.egg-info

@@ -26,11 +26,11 @@ LINE = 116
 BESIDE = {
     "migrations/": "the schema, with procrastinate's and the rights of both roles in it",
     "tests/": "unit (no I/O), integration (a real Postgres), flows (through HTTP), training, gpu, vectors",
-    "benchmarks/": "what this page promises about memory and speed, measured",
+    "benchmarks/": "what a mark costs, what the service promises about memory and speed: measured",
     "docs/": "protocol, threat model, decisions, commands, error codes",
     "pyproject.toml": "dependencies, checks, import contracts",
     "constraints.txt": "every version, torch's too",
-    "Makefile": "demo, test, lint, format, serve, measure",
+    "Makefile": "demo, test, lint, format, serve, measure, benchmarks",
     "Dockerfile": "two images: web without torch, GPU worker with it",
     "docker-compose.yml": "Postgres, migrate, web, worker, GPU worker, demo",
 }

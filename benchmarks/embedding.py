@@ -1,0 +1,340 @@
+"""Measure what a mark costs: time, task accuracy, and how our loop compares with the paper's and with a peer's.
+
+    python -m benchmarks.embedding [--quick] [--parts time,accuracy,reference,amulet,compile] [--device cpu] [--threads 1]
+
+CIFAR-10, the paper's 100 pictures and labels, one network, one schedule, one process, one device. `append` and `auto` are
+measured with triggers in the place of as many task rows (`mixing` replace), so that all batches have the same shape. On a
+CPU, time is processor time, which neighbours on the machine disturb least; on a GPU the wall's clock, synchronised. A run of
+some parts leaves the others' figures as an earlier run found them. docs/benchmarks.md says what each figure means.
+"""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from app.embedding.data import TrainingData
+from app.embedding.networks import MarkedNetwork
+from app.embedding.recipe import Recipe
+from app.embedding.run import count_correct
+from app.embedding.train import choose_device, prepare_torch, train
+from benchmarks import amulet, cifar10, results, trigger_pictures
+from benchmarks.epochs import Spent, Stepwise, clock, start_network, take_turns
+from benchmarks.formulas import corrected, mean_and_error, median_of, median_ratio, points
+from benchmarks.reference_loop import ReferenceTraining
+from benchmarks.results import say
+
+Figures = dict[str, Any]
+PARTS = ("time", "accuracy", "reference", "amulet", "compile")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is measured; `rounds` are of epochs over `timed_pictures`."""
+
+    name: str
+    pictures: int
+    test_pictures: int
+    epochs: int
+    seeds: int
+    timed_pictures: int
+    rounds: int
+    triggers_per_batch: int
+    network: str = "resnet_medium"
+
+
+FULL = Scale("full", 10_000, 10_000, 20, 5, 5_000, 20, 8)
+# An eighth of the work: fewer pictures, so lower accuracies and larger errors, and no fewer pairs of epochs than 20.
+QUICK = Scale("quick", 2_500, 2_000, 10, 3, 1_280, 20, 16)
+
+# A mark for a trained network sees this share of the task, so that two epochs of it stay below a tenth of the training.
+INTO_PERCENT = 80
+
+
+def recipe_of(scale: Scale, **changes: object) -> Recipe:
+    """Give the recipe that all parts share."""
+    options: Figures = {
+        "network": scale.network,
+        "method": "append",
+        "epochs": scale.epochs,
+        "batch_size": 128,
+        "triggers_per_batch": scale.triggers_per_batch,
+        "mixing": "replace",
+        "schedule": "cosine",
+        "flip": True,
+        "crop_padding": 4,
+    }
+    return Recipe.from_options({**options, **changes})
+
+
+# Time.
+
+
+def measure_time(data: TrainingData, scale: Scale) -> Figures:
+    """Let plain, plain again, `append` and `auto` take turns, epoch by epoch, through one schedule."""
+    device, rounds = data.task.labels.device, scale.rounds
+    data = replace(data, task=cifar10.draw(data.task, scale.timed_pictures, seed=1))
+    recipe = recipe_of(scale, epochs=rounds)
+
+    def stepwise(*, marked: bool, **changes: object) -> Stepwise:
+        chosen = recipe_of(scale, epochs=rounds, **changes)
+        return Stepwise(chosen, start_network(recipe, device, _shape(data)), data, marked=marked)
+
+    warm = stepwise(marked=True)
+    warm.train_epoch()  # the first epoch of a process is slower
+    runs = {
+        "plain": stepwise(marked=False),
+        "again": stepwise(marked=False),
+        "append": stepwise(marked=True),
+        "auto": stepwise(marked=True, method="auto"),
+    }
+    spent = take_turns(runs, rounds, device)
+    took = {name: [one.on(device) for one in all_of] for name, all_of in spent.items()}
+    figures = time_figures(took)
+    pair = {"auto": stepwise(marked=False), "fp32": stepwise(marked=False, precision="fp32")}
+    some = {name: [one.on(device) for one in all_of] for name, all_of in take_turns(pair, 5, device).items()}
+    return {**figures, "fp32_over_auto_precision": round(median_ratio(some["fp32"], some["auto"]), 3)}
+
+
+def time_figures(took: dict[str, list[float]]) -> Figures:
+    """Turn seconds an epoch into ratios; `auto` begins after half of the epochs, so its halves are told apart."""
+    control = median_ratio(took["again"], took["plain"])
+    half = len(took["plain"]) // 2
+    first = corrected(median_ratio(took["auto"][:half], took["plain"][:half]), control)
+    second = corrected(median_ratio(took["auto"][half:], took["plain"][half:]), control)
+    return {
+        "epoch_pairs": len(took["plain"]),
+        "plain_over_plain": round(control, 4),
+        "marked_over_plain": round(corrected(median_ratio(took["append"], took["plain"]), control), 4),
+        "auto_over_plain": round((first + second) / 2, 4),
+        "auto_over_plain_first_half": round(first, 4),
+        "auto_over_plain_second_half": round(second, 4),
+    }
+
+
+# Accuracy, and a mark for a trained network.
+
+
+@dataclass(frozen=True)
+class Reached:
+    """One trained network: correct answers of the test set, trigger matches, and what the training took."""
+
+    task: float
+    triggers: float
+    seconds: float
+
+
+def measure_accuracy(data: TrainingData, scale: Scale) -> Figures:
+    """Train with and without the mark from the same start in the same order, seed by seed; mark the plain one as well."""
+    reached: dict[str, list[Reached]] = {"plain": [], "append": [], "auto": [], "into": []}
+    some = replace(data, task=cifar10.draw(data.task, data.task.count * INTO_PERCENT // 100, seed=2))
+    for seed in range(scale.seeds):
+        plain = recipe_of(scale, seed=seed)
+        network = start_network(plain, data.task.labels.device, _shape(data))
+        reached["plain"].append(_train(plain, network, data, marked=False))
+        reached["into"].append(_train(into_recipe(scale, seed), network, some, marked=True))
+        for method in ("append", "auto"):
+            recipe = recipe_of(scale, seed=seed, method=method)
+            network = start_network(recipe, data.task.labels.device, _shape(data))
+            reached[method].append(_train(recipe, network, data, marked=True))
+        say(f"seed {seed}: {accuracy_figures(reached)}")
+    return accuracy_figures(reached)
+
+
+def into_recipe(scale: Scale, seed: int) -> Recipe:
+    """Give the recipe that marks a trained network: an epoch of large steps, then small ones until all are answered."""
+    return recipe_of(
+        scale,
+        seed=seed,
+        mode="pretrained",
+        epochs=2,
+        extra_epochs=scale.epochs,
+        triggers_per_batch=24,
+        learning_rate_micros=50_000,
+        schedule="step",
+        decay_epochs=1,
+    )
+
+
+def _train(recipe: Recipe, network: MarkedNetwork, data: TrainingData, *, marked: bool) -> Reached:
+    device = data.task.labels.device
+    spent = clock(lambda: train(recipe, network, data, marked=marked, on_progress=lambda _: None), device)
+    task, triggers = (points(count_correct(network, part), part.count) for part in (data.test, data.triggers))
+    return Reached(task, triggers, spent.on(device))
+
+
+def accuracy_figures(reached: dict[str, list[Reached]]) -> Figures:
+    """Turn pairs of trainings into changes of task accuracy with their standard errors."""
+    plain = reached["plain"]
+    figures: Figures = {
+        "accuracy_seeds": len(plain),
+        "plain_accuracy": round(mean_and_error([one.task for one in plain])[0], 2),
+        "plain_trigger_accuracy": round(mean_and_error([one.triggers for one in plain])[0] / 100, 4),
+    }
+    for name, prefix in (("append", ""), ("auto", "auto_"), ("into", "into_trained_")):
+        changes = [marked.task - before.task for marked, before in zip(reached[name], plain, strict=True)]
+        mean, error = mean_and_error(changes)
+        figures[f"{prefix}accuracy_change_points"] = round(mean, 3)
+        figures[f"{prefix}accuracy_change_se"] = round(error, 3)
+        triggers = mean_and_error([one.triggers for one in reached[name]])[0]
+        figures[f"{prefix}trigger_accuracy"] = round(triggers / 100, 4)
+    shares = [marked.seconds / before.seconds for marked, before in zip(reached["into"], plain, strict=True)]
+    return {**figures, "into_trained_share": round(mean_and_error(shares)[0], 4)}
+
+
+# The paper's loop.
+
+
+def measure_reference(data: TrainingData, scale: Scale) -> Figures:
+    """Train the same network by the reference loop and by ours, taking turns: two triggers beside every hundred."""
+    device = data.task.labels.device
+    recipe = recipe_of(scale, batch_size=100, triggers_per_batch=2, mixing="append")
+    reference = ReferenceTraining(recipe, start_network(recipe, device, _shape(data)), data)
+    ours = Stepwise(recipe, start_network(recipe, device, _shape(data)), data, marked=True)
+    runs = {"reference": reference, "ours": ours}
+    spent = take_turns(runs, recipe.epochs, device)
+    total = {name: sum(all_of, start=Spent(0, 0)) for name, all_of in spent.items()}
+    figures = reference_figures(total, reference.waiting, reference.loading)
+    for name, run in runs.items():
+        figures[f"{name}_accuracy"] = round(points(count_correct(run.network, data.test), data.test.count), 2)
+        figures[f"{name}_trigger_accuracy"] = round(run.matches / data.triggers.count, 4)
+    return figures
+
+
+def reference_figures(total: dict[str, Spent], waiting: float, loading: float) -> Figures:
+    """Turn what both loops took into one speedup, the smaller of the wall's and the processor's."""
+    theirs, ours = total["reference"], total["ours"]
+    by_wall, by_processor = theirs.wall / ours.wall, theirs.processor / ours.processor
+    return {
+        "speedup_over_reference": round(min(by_wall, by_processor), 2),
+        "speedup_over_reference_wall": round(by_wall, 2),
+        "speedup_over_reference_cpu_time": round(by_processor, 2),
+        "reference_wall_seconds": round(theirs.wall, 1),
+        "reference_cpu_seconds": round(theirs.processor, 1),
+        "reference_loading_share": round(loading / theirs.processor, 3),
+        "reference_computing_share": round(1 - loading / theirs.processor, 3),
+        "reference_waiting_share": round(waiting / theirs.wall, 3),
+        "ours_wall_seconds": round(ours.wall, 1),
+        "ours_cpu_seconds": round(ours.processor, 1),
+    }
+
+
+# torch.compile.
+
+
+def measure_compile(data: TrainingData, scale: Scale) -> Figures:
+    """Let a compiled and a plain run take turns; the first epoch shows what compiling takes."""
+    device = data.task.labels.device
+    runs = {}
+    for name, compiled in (("eager", False), ("compiled", True)):
+        recipe = recipe_of(scale, compile=compiled)
+        runs[name] = Stepwise(recipe, start_network(recipe, device, _shape(data)), data, marked=True)
+    spent = take_turns(runs, min(8, scale.epochs), device)
+    return compile_figures({name: [one.on(device) for one in all_of] for name, all_of in spent.items()}, spent)
+
+
+def compile_figures(took: dict[str, list[float]], spent: dict[str, list[Spent]]) -> Figures:
+    """Leave the first two epochs to the compiler, and say after how many epochs it has paid for itself."""
+    eager, compiled = median_of(took["eager"][2:]), median_of(took["compiled"][2:])
+    seconds = sum(one.wall for one in spent["compiled"][:2]) - sum(one.wall for one in spent["eager"][:2])
+    return {
+        "compile_over_eager": round(compiled / eager, 3),
+        "compile_seconds": round(seconds, 1),
+        "compile_pays_after_epochs": None if compiled >= eager else round(seconds / (eager - compiled)),
+    }
+
+
+def _shape(data: TrainingData) -> tuple[int, ...]:
+    return tuple(data.task.inputs.shape[1:])
+
+
+# The run.
+
+MEASURE: dict[str, Callable[[TrainingData, Scale], Figures]] = {
+    "time": measure_time,
+    "accuracy": measure_accuracy,
+    "reference": measure_reference,
+    "amulet": lambda _, scale: amulet.measure(seeds=scale.seeds),
+    "compile": measure_compile,
+}
+
+# Figure, what it must reach, and how it is set.
+TARGETS: tuple[tuple[str, str], ...] = (
+    ("marked_over_plain", "≤ 1.03"),
+    ("plain_over_plain", ""),
+    ("auto_over_plain", "≤ 2.0"),
+    ("accuracy_change_points", "+ 2 se ≥ -0.3"),
+    ("accuracy_change_se", ""),
+    ("trigger_accuracy", ""),
+    ("auto_accuracy_change_points", ""),
+    ("auto_accuracy_change_se", ""),
+    ("auto_trigger_accuracy", ""),
+    ("into_trained_share", "≤ 0.10"),
+    ("into_trained_accuracy_change_points", ""),
+    ("into_trained_accuracy_change_se", ""),
+    ("into_trained_trigger_accuracy", ""),
+    ("speedup_over_reference", "≥ 2 on a CPU, ≥ 5 on a GPU"),
+    ("reference_accuracy", "equal to"),
+    ("ours_accuracy", ""),
+    ("reference_loading_share", ""),
+    ("reference_computing_share", ""),
+    ("fp32_over_auto_precision", ""),
+    ("compile_over_eager", "< 1 if it is to pay"),
+    ("compile_seconds", ""),
+)
+
+
+def main() -> None:
+    """Measure, write and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--quick", action="store_true", help="a smaller honest run, without compile")
+    parser.add_argument(
+        "--parts", default="", help="some of " + ",".join(PARTS) + "; default all (compile not if quick)"
+    )
+    parser.add_argument("--device", default="cpu", choices=("auto", "cpu", "cuda"))
+    parser.add_argument(
+        "--threads", type=int, default=1, help="threads of torch; more than one only on an idle machine"
+    )
+    given = parser.parse_args()
+    scale = QUICK if given.quick else FULL
+    parts = given.parts.split(",") if given.parts else PARTS[: 4 if given.quick else 5]
+    prepare_torch(given.threads)
+    device = choose_device(given.device)
+    say("reading CIFAR-10 and the paper's pictures")
+    data = load_data(scale, device)
+    name = "embedding" if scale is FULL else f"embedding-{scale.name}"
+    name += "" if device.type == "cpu" else f"-{device.type}"
+    for part in parts:
+        say(f"measuring {part}")
+        found = MEASURE[part](data, scale)
+        say(f"{part}: {found}")
+        figures = {**results.read(name), **found}
+        results.keep(name, {**vars(scale), **results.machine(device), "recipe": recipe_of(scale).to_json()}, figures)
+    figures = results.read(name)
+    if name == "embedding":
+        results.write_section("embedding", table_of(figures))
+    results.print_figures(figures)
+
+
+def load_data(scale: Scale, device: torch.device) -> TrainingData:
+    """Draw the task, the test set and the triggers.
+
+    Raises: DataMissing.
+    """
+    task = cifar10.draw(cifar10.load("train"), scale.pictures, seed=0)
+    test = cifar10.draw(cifar10.load("test"), scale.test_pictures, seed=0)
+    return TrainingData(task.to(device), test.to(device), trigger_pictures.load().to(device))
+
+
+def table_of(figures: Figures) -> str:
+    """Set the figures beside their targets, then the peer's."""
+    known = [name for name, _ in TARGETS]
+    rows = [(f"`{name}`", figures[name], target) for name, target in TARGETS if name in figures]
+    rows += [(f"`{name}`", value, "") for name, value in sorted(figures.items()) if name not in known]
+    return results.table(("figure", "measured", "target"), rows)
+
+
+if __name__ == "__main__":
+    main()
