@@ -212,9 +212,8 @@ def test_the_weights_of_a_program_are_attacked_with_it_and_refused_without(marke
     program = export(settled(Residual()), tmp_path / "program.pt2")
     weights = tmp_path / "weights.safetensors"
     save_weights(build_exported(program, (1, 8, 8), len(CLASSES)), weights, (1, 8, 8), len(CLASSES))
-    without = survival_order(
-        marked_files, tmp_path / "out", ("ftal-1e-3", "rtll-1e-3", "prune-50"), weights_path=str(weights)
-    )
+    attacks = ("ftal-1e-3", "rtll-1e-3", "prune-50")
+    without = survival_order(marked_files, tmp_path / "out", attacks, weights_path=str(weights))
     with pytest.raises(Malformed, match="belong to the exported program"):
         survive(marked_files, without)
     order = replace(without, program_path=str(program))
