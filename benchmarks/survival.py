@@ -220,7 +220,9 @@ def table(told: dict[str, dict[str, dict[str, float]]], methods: tuple[str, ...]
             verdict = "confirmed" if row["confirmed"] == 1 else f"{row['confirmed']:.0%} confirmed"
             cells.append(f"{row['match_rate']:.0%}, {verdict}; task {row['task_accuracy']:.1%}{'' if useful else ' †'}")
         lines.append(f"| `{attack}` | " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", "† over five points of task accuracy are lost: by the literature's line no attack."])
+    seeds = ", ".join(f"{method} {int(told[method]['none']['seeds'])}" for method in methods if told[method])
+    notes = f"Seeds: {seeds}. † over five points of task accuracy are lost: by the literature's line no attack."
+    return "\n".join([*lines, "", notes])
 
 
 def start(scale: Scale, method: str, seed: int) -> int:
