@@ -31,7 +31,7 @@ from torch import distributed as dist
 
 from app.canonical import lp, sha256, u32
 from app.embedding.archives import DataForm, load_dataset
-from app.embedding.artifacts import MARKED_WEIGHTS, REPORT, UNFINISHED_RUN, digest_of_file, write_whole
+from app.embedding.artifacts import MARKED_WEIGHTS, REPORT, UNFINISHED_RUN, digest_of_file, is_program, write_whole
 from app.embedding.checkpoint import Checkpoint
 from app.embedding.child_order import (
     ChildOrder,
@@ -52,7 +52,6 @@ from app.embedding.data import (
     trigger_set,
     without_triggers,
 )
-from app.embedding.exported_archive import is_program
 from app.embedding.networks import (
     MarkedNetwork,
     build,
