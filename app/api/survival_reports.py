@@ -59,7 +59,9 @@ class NewSurvivalReport(NewOrderBody):
     """Which marked model is attacked, how, and with what data."""
 
     suite: Literal["full", "quick"] | None = Field(
-        None, description="Which attacks, unless the settings name them: by default all; `quick` is one of each kind."
+        None,
+        description="Which attacks, unless the settings name them: by default all; `quick` is one of each kind, "
+        "with fewer epochs unless the settings give them.",
     )
     settings: dict[str, Any] = Field(
         default_factory=dict,

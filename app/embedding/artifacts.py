@@ -20,6 +20,9 @@ REPORT = "report.json"
 # Begins the name of a run that is not over yet, beside the results; gone when these are written.
 UNFINISHED_RUN = "unfinished-"
 
+# A zip archive: exported programs are such, and safetensors never are.
+PROGRAM_MAGIC = b"PK\x03\x04"
+
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file so that its name never shows half of it."""
@@ -32,6 +35,14 @@ def digest_of_file(path: Path) -> bytes:
     """Give SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
+
+
+def is_program(path: Path) -> bool:
+    """Say whether a file of weights is an exported program rather than safetensors; what is not there is neither."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(PROGRAM_MAGIC)) == PROGRAM_MAGIC
 
 
 def check_artifact(path: Path, sha256: bytes) -> None:

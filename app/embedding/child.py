@@ -15,23 +15,19 @@ Source: Adi et al. 2018 section 4 (Mark). The protocol on the pipes: app.embeddi
 Trust: whoever runs this process sees the marking key; the parent, the API and the database do not.
 """
 
-import json
 import math
-import os
 import sys
-import threading
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import torch
 from torch import distributed as dist
 
 from app.canonical import lp, sha256, u32
 from app.embedding.archives import DataForm, load_dataset
-from app.embedding.artifacts import MARKED_WEIGHTS, REPORT, UNFINISHED_RUN, digest_of_file, write_whole
+from app.embedding.artifacts import MARKED_WEIGHTS, REPORT, UNFINISHED_RUN, digest_of_file, is_program, write_whole
 from app.embedding.checkpoint import Checkpoint
 from app.embedding.child_order import (
     ChildOrder,
@@ -43,6 +39,7 @@ from app.embedding.child_order import (
     read_order,
     read_secrets,
 )
+from app.embedding.child_talk import Say, converse, device_name
 from app.embedding.data import (
     LabelledSet,
     TrainingData,
@@ -52,7 +49,6 @@ from app.embedding.data import (
     trigger_set,
     without_triggers,
 )
-from app.embedding.exported_archive import is_program
 from app.embedding.networks import (
     MarkedNetwork,
     build,
@@ -62,39 +58,23 @@ from app.embedding.networks import (
     read_header,
     save_weights,
 )
+from app.embedding.opened_key import labels_of_key, open_marking_key
 from app.embedding.ranks import ALONE, Ranks
 from app.embedding.recipe import EXPORTED, MILLI
 from app.embedding.run import Progress, count_correct
 from app.embedding.train import choose_device, prepare_torch, train
-from app.errors import Malformed, TrainingFailed, TrapstreetError
-from app.keys.commitment import MarkingKey, check_marking_key
-from app.keys.key_file import parse_key_file
-from app.keys.labels import draw_labels
-from app.keys.sealing import QueueKey
-
-# Exit status when the parent is gone: nobody reads it, but a person looking at a process table does.
-PARENT_GONE = 3
-
-Say = Callable[[dict[str, Any]], None]
+from app.errors import Malformed
+from app.keys.commitment import MarkingKey
 
 
 def main() -> int:
     """Train one order; see the module's list of steps."""
     ranks = join_ranks()
-    say = _speaker(sys.stdout.buffer) if ranks.is_first else lambda _: None
-    try:
-        order, secrets = receive(sys.stdin.buffer, ranks)
-        if ranks.is_first:
-            threading.Thread(target=_end_with_parent, daemon=True).start()
-        report = run_order(order, secrets, say, ranks)
-    except TrapstreetError as error:
-        say({"event": "error", "code": error.code, "message": error.message, "pointer": error.pointer})
-        return 1
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        say({"event": "error", "code": TrainingFailed.code, "message": f"out of memory: {error}", "pointer": ""})
-        return 1
-    say({"event": "done", "report": report.to_json()})
-    return 0
+
+    def run(order: ChildOrder, secrets: PlainKey | SealedKey, say: Say) -> TrainingReport:
+        return run_order(order, secrets, say, ranks)
+
+    return converse(lambda stream: receive(stream, ranks), run, is_heard=ranks.is_first)
 
 
 def join_ranks() -> Ranks:
@@ -128,7 +108,7 @@ def run_order(order: ChildOrder, secrets: PlainKey | SealedKey, say: Say, ranks:
     """
     prepare_torch(order.recipe.threads)
     device = choose_device(order.recipe.device, ranks.rank)
-    key = open_key(order, secrets)
+    key = open_marking_key(order.statement, secrets)
     data = read_data(order, key, device)
     runs = Runs(order, data, ranks, say)
     given = None
@@ -149,34 +129,13 @@ def run_order(order: ChildOrder, secrets: PlainKey | SealedKey, say: Say, ranks:
         warnings=tuple(warn),
         root=order.statement.root,
         recipe=order.recipe,
-        device=device_name(device, ranks),
+        device=device_name(device, ranks.count),
         torch_version=str(torch.__version__),
     )
     if ranks.is_first:
         write_whole(Path(order.output_path) / REPORT, report.encode())
         runs.forget()
     return report
-
-
-def open_key(order: ChildOrder, secrets: PlainKey | SealedKey) -> MarkingKey:
-    """Unseal and read the marking key, and check that it is the registered one.
-
-    Raises: OpeningInvalid if it cannot be unsealed or is another; Malformed.
-    """
-    if isinstance(secrets, SealedKey):
-        key_file = QueueKey(secrets.queue_seed).unseal(secrets.sealed, order.statement.root)
-    else:
-        key_file = secrets.key_file
-    key = parse_key_file(key_file)
-    check_marking_key(key, order.statement)
-    return key
-
-
-def labels_of(order: ChildOrder, key: MarkingKey) -> list[int]:
-    """Give the label of each trigger: the vendor's own (class B) or drawn (class A)."""
-    if key.labels is not None:  # check_marking_key allows this in class B only
-        return list(key.labels)
-    return draw_labels(key, order.salt, len(order.statement.classes))
 
 
 def read_data(order: ChildOrder, key: MarkingKey, device: torch.device) -> TrainingData:
@@ -187,7 +146,7 @@ def read_data(order: ChildOrder, key: MarkingKey, device: torch.device) -> Train
     statement = order.statement
     classes = len(statement.classes)
     form = DataForm(statement.kind, statement.shape, statement.classes, order.recipe.resize)
-    triggers = trigger_set(key.inputs, labels_of(order, key))
+    triggers = trigger_set(key.inputs, labels_of_key(order.statement, order.salt, key))
     check_fits(triggers, statement.kind, statement.shape, classes)
     task = without_triggers(_load(order.data_path, form), triggers)
     if order.test_path is None:
@@ -348,30 +307,6 @@ def write_marked(order: ChildOrder, network: MarkedNetwork) -> bytes:
     path = Path(order.output_path) / MARKED_WEIGHTS
     save_weights(network, path, model_shape(order.statement.kind, order.statement.shape), len(order.statement.classes))
     return digest_of_file(path)
-
-
-def device_name(device: torch.device, ranks: Ranks = ALONE) -> str:
-    """Name the device for the report, and how many processes shared the work."""
-    together = "" if ranks.count == 1 else f", {ranks.count} processes"
-    if device.type == "cuda":
-        return f"cuda: {torch.cuda.get_device_name(device)}{together}"
-    return f"cpu: {torch.get_num_threads()} threads{together}"
-
-
-def _speaker(stream: BinaryIO) -> Say:
-    def say(event: dict[str, Any]) -> None:
-        stream.write(json.dumps(event, separators=(",", ":")).encode() + b"\n")
-        stream.flush()
-
-    return say
-
-
-def _end_with_parent() -> None:
-    # A parent killed with -9 can tell nobody; the pipe's end can. Read from the descriptor, because a thread that waits
-    # in sys.stdin holds its lock and breaks the interpreter's own exit. _exit, because training does not look up.
-    while os.read(sys.stdin.fileno(), 1):
-        pass
-    os._exit(PARENT_GONE)
 
 
 if __name__ == "__main__":

@@ -29,11 +29,26 @@ OrderT = TypeVar("OrderT", bound=Record)
 
 def speak(order_type: type[OrderT], run: Callable[[OrderT, PlainKey | SealedKey, Say], Record]) -> int:
     """Read an order and its secrets, run it, and say how it ended; give the exit status."""
-    say = _speaker(sys.stdout.buffer)
+
+    def receive(stream: BinaryIO) -> tuple[OrderT, PlainKey | SealedKey]:
+        order = order_type.parse(stream.readline(MAX_RECORD_BYTES + 1).removesuffix(b"\n"))
+        return order, read_secrets(stream, str(getattr(order, "key_form", PlainKey.NAME)))
+
+    return converse(receive, run)
+
+
+def converse(
+    receive: Callable[[BinaryIO], tuple[OrderT, PlainKey | SealedKey]],
+    run: Callable[[OrderT, PlainKey | SealedKey, Say], Record],
+    *,
+    is_heard: bool = True,
+) -> int:
+    """Do the same with an order that `receive` gets; a process that is not heard has no pipes to the parent of its own."""
+    say = _speaker(sys.stdout.buffer) if is_heard else _say_nothing
     try:
-        order = order_type.parse(sys.stdin.buffer.readline(MAX_RECORD_BYTES + 1).removesuffix(b"\n"))
-        secrets = read_secrets(sys.stdin.buffer, str(getattr(order, "key_form", PlainKey.NAME)))
-        threading.Thread(target=_end_with_parent, daemon=True).start()
+        order, secrets = receive(sys.stdin.buffer)
+        if is_heard:
+            threading.Thread(target=_end_with_parent, daemon=True).start()
         report = run(order, secrets, say)
     except TrapstreetError as error:
         say({"event": "error", "code": error.code, "message": error.message, "pointer": error.pointer})
@@ -45,11 +60,12 @@ def speak(order_type: type[OrderT], run: Callable[[OrderT, PlainKey | SealedKey,
     return 0
 
 
-def device_name(device: torch.device) -> str:
-    """Name the device for a report."""
+def device_name(device: torch.device, processes: int = 1) -> str:
+    """Name the device for a report, and how many processes shared the work."""
+    together = "" if processes == 1 else f", {processes} processes"
     if device.type == "cuda":
-        return f"cuda: {torch.cuda.get_device_name(device)}"
-    return f"cpu: {torch.get_num_threads()} threads"
+        return f"cuda: {torch.cuda.get_device_name(device)}{together}"
+    return f"cpu: {torch.get_num_threads()} threads{together}"
 
 
 def _speaker(stream: BinaryIO) -> Say:
@@ -58,6 +74,10 @@ def _speaker(stream: BinaryIO) -> Say:
         stream.flush()
 
     return say
+
+
+def _say_nothing(_: dict[str, Any]) -> None:
+    pass
 
 
 def _end_with_parent() -> None:

@@ -56,9 +56,6 @@ DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 # With an id of its own a training counts alone, otherwise with everything else of that user, also what is out of sight.
 MAX_PROCESSES = 4096
 
-# A zip archive: exported programs are such, and safetensors never are.
-PROGRAM_MAGIC = b"PK\x03\x04"
-
 PROBE_SECONDS = 60
 
 
@@ -197,14 +194,6 @@ def require_for_programs() -> None:
     Raises: PolicyRefused with the reason.
     """
     find_confinement().require_for_programs()
-
-
-def is_program(path: Path) -> bool:
-    """Say whether a file of weights is an exported program rather than safetensors; what is not there is neither."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return file.read(len(PROGRAM_MAGIC)) == PROGRAM_MAGIC
 
 
 @cache

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from app.canonical import parse_loose_json
+from app.embedding.artifacts import is_program
 from app.embedding.compressed import check_zip_directory
 from app.errors import Malformed, TooLarge, UnsupportedMedia
 
@@ -33,8 +34,6 @@ MAX_PROGRAM_BYTES = 1024 * 1024 * 1024
 MAX_JSON_BYTES = 32 * 1024 * 1024
 
 MAX_MEMBERS = 20_000
-
-ZIP_START = b"PK\x03\x04"
 
 # What an archive of one program holds, below its one folder. Example inputs are allowed, because every export has them.
 GRAPH = "models/model.json"
@@ -73,12 +72,6 @@ class Program:
     weights: dict[str, Tensor]
     constants: dict[str, Tensor]
     trained: frozenset[str]
-
-
-def is_program(path: Path) -> bool:
-    """Say whether a file is a zip, as programs are and safetensors are not."""
-    with path.open("rb") as file:
-        return file.read(len(ZIP_START)) == ZIP_START
 
 
 def read_program(path: Path) -> Program:

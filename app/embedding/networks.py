@@ -233,7 +233,8 @@ def load_network(path: Path, program: Path | None = None) -> MarkedNetwork:
     if header.program is not None:
         if program is None or digest_of_file(program) != header.program:
             raise Malformed(
-                f"these weights belong to the exported program with SHA-256 {header.program.hex()}: give it"
+                f"the weights {path.name} belong to the exported program with SHA-256 {header.program.hex()}: "
+                f"give that file as the program; {'none' if program is None else 'another'} was given"
             )
         network = build_exported(
             program, header.shape, header.classes, mean_millis=header.mean_millis, std_millis=header.std_millis

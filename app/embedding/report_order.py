@@ -11,7 +11,7 @@ from app.canonical import Record, as_form, choice, nullable, octets, sequence, t
 from app.embedding.attacks.catalogue import suite
 from app.embedding.child_order import SealedKey
 from app.embedding.orders import check_device
-from app.embedding.survival_order import SurvivalOrder, SurvivalSettings
+from app.embedding.survival_order import QUICK_SETTINGS, SurvivalOrder, SurvivalSettings
 from app.errors import Malformed
 from app.jobs.names import EMBED_CPU, EMBED_GPU
 from app.jobs.queue import SURVIVE_TASK
@@ -86,12 +86,14 @@ class ReportOrder(Record):
     def from_request(cls, body: dict[str, Any], suite_name: str | None, kind: str) -> "ReportOrder":
         """Read an order as a caller writes it, for inputs of a kind; a suite, by default the full one, names the attacks.
 
+        A quick one also lowers the epochs that are not given.
         Raises: Malformed with a pointer to the value at fault.
         """
         options = dict(body["settings"])
         if "attacks" not in options:
-            names = suite(kind, quick=suite_name == "quick", has_transfer=body["transfer_data"] is not None)
-            options["attacks"] = list(names)
+            quick = suite_name == "quick"
+            names = suite(kind, quick=quick, has_transfer=body["transfer_data"] is not None)
+            options = {"attacks": list(names), **(QUICK_SETTINGS if quick else {}), **options}
         elif suite_name is not None:
             raise Malformed("choose a suite or name the attacks in settings, not both", pointer="/suite")
         settings = SurvivalSettings.from_options(options, "/settings")

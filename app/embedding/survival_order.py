@@ -34,6 +34,9 @@ COUNTS = sequence(integer(0, MAX_TRIGGERS), 1, MAX_FAMILIES)
 # A built-in adapter with default options costs so many bits of evidence (protocol.md section 5.2).
 USUAL_INTERFACE_BITS = 8
 
+# What a quick report changes, besides the suite: enough to see where a mark is weak, not how weak.
+QUICK_SETTINGS = {"epochs": 5, "student_epochs": 15}
+
 
 @dataclass(frozen=True)
 class SurvivalSettings(Record):

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from app.canonical import Record, parse_loose_json
-from app.embedding.artifacts import MARKED_WEIGHTS, check_artifact, scratch_folder
+from app.embedding.artifacts import MARKED_WEIGHTS, check_artifact, is_program, scratch_folder
 from app.embedding.child_order import ChildOrder, PlainKey, SealedKey, TrainingReport, write_frames
-from app.embedding.confinement import OWN_ID, ROOT, Confinement, find_confinement, is_program
+from app.embedding.confinement import OWN_ID, ROOT, Confinement, find_confinement
 from app.embedding.limits import Limits, Watch, needs_more_memory
 from app.embedding.own_ids import own_user_id
 from app.embedding.survival_order import SurvivalOrder, SurvivalReport

@@ -195,6 +195,7 @@ def test_reports_are_for_their_vendor_alone(house, reporter, model, tmp_path):
         ({"registration_id": reporter.registration_id}, {"registration_id": nothing}),
         ({"model": model}, {"model": "00" * 32}),
         ({"plain_model": model}, {"plain_model": "00" * 32}),
+        ({"program": model}, {"program": "00" * 32}),
     ):
         orders = [stranger.report_order(stranger.train_data, "int8") | changes for changes in (theirs, none)]
         problems = [refused(lambda o=o: stranger.client.post(reporter.path, o)).problem for o in orders]

@@ -152,6 +152,7 @@ def test_checks_are_for_their_vendor_alone_and_can_be_cancelled(house, owner, mo
     absent = {"name": "control", "sha256": "00" * 32}
     for theirs, none in (
         (check_of(stranger, suspect), check_of(stranger, "00" * 32)),
+        (check_of(stranger, own, program=suspect), check_of(stranger, own, program="00" * 32)),
         (check_of(stranger, own, controls=[hidden]), check_of(stranger, own, controls=[absent])),
     ):
         problems = [refused(lambda o=o: stranger.client.post(owner.path, o)) for o in (theirs, none)]

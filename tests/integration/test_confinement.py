@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from app.embedding.artifacts import is_program
 from app.embedding.confinement import (
     LANDLOCK,
     MEANS,
@@ -26,7 +27,6 @@ from app.embedding.confinement import (
     Confinement,
     Sandbox,
     find_confinement,
-    is_program,
     why_not,
 )
 from app.embedding.limits import GIB, Limits, Watch, memory_of_group, running_processes

@@ -3,11 +3,14 @@
 import json
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from app.embedding.exported import load_program
 
 SHAPE = (1, 8, 8)
 CLASSES = 3
@@ -190,3 +193,28 @@ def edit_json(path: Path, member: str, change: Callable[[dict], None]) -> Path:
         members[member] = json.dumps(value).encode()
 
     return edit(path, change_member)
+
+
+def load(path: Path) -> nn.Module:
+    return load_program(path, SHAPE, CLASSES)
+
+
+def expressions_in(value: Any) -> Iterator[dict]:
+    if isinstance(value, dict):
+        if "expr_str" in value:
+            yield value
+        for item in value.values():
+            yield from expressions_in(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from expressions_in(item)
+
+
+def with_expression(program: Path, text: str) -> Path:
+    """Write a text in place of every size that is an expression."""
+
+    def change(model: dict) -> None:
+        for holder in expressions_in(model):
+            holder["expr_str"] = text
+
+    return edit_json(program, GRAPH, change)

@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 from app.embedding.artifacts import digest_of_file
 from app.embedding.attacks.heads import head_of
 from app.embedding.child_order import PlainKey
-from app.embedding.networks import build, load_network, save_weights
+from app.embedding.networks import build, build_exported, load_network, save_weights
 from app.embedding.training_process import run_white_box as run_in_child
 from app.embedding.white_box import (
     NOT_EVIDENCE,
@@ -23,6 +23,7 @@ from app.keys.key_file import encode_key_file
 from app.protocol.assessment import Logged
 from app.protocol.records import ModelEntry
 from tests.training.examples import image_key
+from tests.training.programs import example, export
 from tests.training.thieves import CONTROL, MARKED, write_marked
 
 SINCE = "2026-04-01T00:00:00Z"
@@ -110,6 +111,23 @@ def test_a_head_in_a_file_of_its_own_counts_as_the_whole_weights_do(marked_files
         for path in (alone, marked)
     )
     assert by_file.not_evidence.suspect == by_weights.not_evidence.suspect
+
+
+def test_weights_of_a_program_are_asked_with_the_program_at_hand(marked_files, tmp_path):
+    program = export(example("vgg"), tmp_path / "network.pt2")
+    marked, other = tmp_path / "marked.safetensors", tmp_path / "control.safetensors"
+    network = build_exported(program, (1, 8, 8), 3)
+    save_weights(network, marked, (1, 8, 8), 3)
+    with torch.no_grad():
+        next(network.body.parameters()).mul_(0.5)
+    save_weights(network, other, (1, 8, 8), 3)
+    order = order_of(marked_files, tmp_path / "out", marked, head=marked, controls=(other,), program_path=str(program))
+    report = run_in_child(order, PlainKey(encode_key_file(marked_files[1])), lambda: False)
+    apart = report.not_evidence
+    assert apart.suspect.matches == report.own_head.matches  # the head put in its own place
+    assert len(apart.controls[0].matches) == 1
+    with pytest.raises(Malformed, match="give that file as the program"):
+        check(marked_files, replace(order, program_path=None))
 
 
 def test_a_control_that_the_head_does_not_fit_has_no_count(marked_files, weights, tmp_path):

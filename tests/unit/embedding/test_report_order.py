@@ -5,6 +5,7 @@ import pytest
 
 from app.embedding.attacks.catalogue import FULL_SUITE, QUICK_SUITE
 from app.embedding.report_order import ReportOrder
+from app.embedding.survival_order import QUICK_SETTINGS, SurvivalSettings
 from app.errors import Malformed
 from app.keys.statement import Statement
 from app.keys.trigger_set import Family
@@ -64,6 +65,15 @@ def test_a_suite_names_the_attacks(suite, kind, transfer, attacks):
     order = ReportOrder.from_request(body, suite, kind)
     assert order.settings.attacks == attacks
     order.check_registered(statement())
+
+
+def test_a_quick_suite_lowers_the_epochs_that_are_not_given():
+    quick = ReportOrder.from_request(request(settings={"epochs": 7}), "quick", "image").settings
+    assert (quick.epochs, quick.student_epochs) == (7, QUICK_SETTINGS["student_epochs"])
+    full = ReportOrder.from_request(request(), "full", "image").settings
+    usual = SurvivalSettings(attacks=full.attacks)
+    assert full == usual
+    assert quick.student_epochs < usual.student_epochs
 
 
 def test_a_suite_for_tensors_has_nothing_that_needs_an_image():
