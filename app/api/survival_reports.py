@@ -68,6 +68,7 @@ class NewSurvivalReport(NewOrderBody):
     )
     model: Hex32 = Field(description="SHA-256 of an artifact: the marked weights, such as an embedding's.")
     plain_model: Hex32 | None = Field(None, description="The control: weights of the same network without the mark.")
+    program: Hex32 | None = Field(None, description="Weights of your own program (.pt2) need it again.")
     train_data: Hex32 = Field(description="The training data, of which the attacker has a share.")
     test_data: Hex32 | None = Field(None, description="The same for testing; null: a share of the data is held out.")
     attacker_data: Hex32 | None = Field(None, description="The attacker's own data, instead of a share of yours.")
@@ -83,6 +84,7 @@ class ListedReport(PlacedOrder):
     settings: dict[str, Any] = Field(description="All settings, with the defaults.", examples=[EXAMPLE_SETTINGS])
     model: Hex32
     plain_model: Hex32 | None
+    program: Hex32 | None
     train_data: Hex32
     test_data: Hex32 | None
     attacker_data: Hex32 | None

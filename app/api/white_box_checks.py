@@ -35,6 +35,7 @@ class NewWhiteBoxCheck(NewOrderBody):
     """Which weights are asked, and with which head beside their own."""
 
     suspect: Hex32 = Field(description="SHA-256 of an uploaded artifact: the suspect's weights (safetensors).")
+    program: Hex32 | None = Field(None, description="Weights of an exported program (.pt2) need it again.")
     head: Hex32 | None = Field(
         None,
         description="Your own head, or marked weights that end in it, committed to in the log. Its count is no evidence.",
@@ -65,6 +66,7 @@ class WhiteBoxCheck(PlacedOrder):
     """An order for a check and what came of it."""
 
     suspect: Hex32
+    program: Hex32 | None
     head: Hex32 | None
     admission: HeadAdmission | None
     controls: list[NetworkControl]

@@ -35,6 +35,7 @@ def survive(
     test_data: Annotated[Path | None, typer.Option(help="Test data; else a share of --data is held out.")] = None,
     attacker_data: Annotated[Path | None, typer.Option(help="The attacker's own data, instead of a share.")] = None,
     plain: Annotated[Path | None, typer.Option(help="The same network without the mark, as the control.")] = None,
+    program: Annotated[Path | None, typer.Option(help="The .pt2 program whose weights these are, if they are.")] = None,
     transfer_data: Annotated[Path | None, typer.Option(help="Another task's data, for the attack transfer.")] = None,
     transfer_classes: Annotated[str, typer.Option(help="Classes of --transfer-data, separated by commas.")] = "",
     attacks: Annotated[str, typer.Option(help="Attacks, separated by commas; steps of one joined by +.")] = "",
@@ -52,7 +53,7 @@ def survive(
         with ApiClient(url, api_key, log_key) as client:
             statement, _, salt = read_registration(client, registration)
         check_marking_key(key, statement)
-        check_readable(weights, data, test_data, attacker_data, plain, transfer_data)
+        check_readable(weights, data, test_data, attacker_data, plain, program, transfer_data)
         chosen = attacks.split(",") if attacks else suite(statement.kind, quick=quick, has_transfer=bool(transfer_data))
         order = SurvivalOrder(
             statement=statement,
@@ -67,6 +68,7 @@ def survive(
             transfer_classes=tuple(name for name in transfer_classes.split(",") if name),
             output_path=str(out.absolute()),
             key_form="plain",
+            program_path=_path(program),
         )
         report = run_with_progress(order, PlainKey(encode_key_file(key)))
         show(report.to_json() if as_json else describe(report), as_json=as_json)
@@ -134,6 +136,7 @@ def white_box(
     control: Annotated[
         list[str] | None, typer.Option(help="NAME=FILE of a network without the mark. Repeatable.")
     ] = None,
+    program: Annotated[Path | None, typer.Option(help="The .pt2 program whose weights these are, if they are.")] = None,
     bits: Annotated[int, typer.Option(help="Strength: 64 or 80.")] = 64,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = "",
@@ -145,7 +148,7 @@ def white_box(
     with reported(as_json=as_json):
         key = read_key_file(key_file, passphrase_file)
         controls = [read_control(item) for item in control or []]
-        check_readable(suspect, head, *(Path(item.path) for item in controls))
+        check_readable(suspect, head, program, *(Path(item.path) for item in controls))
         with ApiClient(url, api_key, log_key) as client:
             statement, _, salt = read_registration(client, registration)
             check_marking_key(key, statement)
@@ -162,6 +165,7 @@ def white_box(
             threads=0,
             output_path=str(out.absolute()),
             key_form="plain",
+            program_path=_path(program),
         )
         report = ask_weights(order, PlainKey(encode_key_file(key)))
         show(report.to_json() if as_json else describe_white_box(report), as_json=as_json)

@@ -46,6 +46,8 @@ class CheckOrder(Record):
     # The vendor's own head, or marked weights that end in it; null: only the suspect's own head is asked.
     head: bytes | None = field(metadata=as_form(nullable(octets(32))))
     admission: Admission | None = field(metadata=as_form(nullable(Admission.form())))
+    # Weights of a vendor's own program need it again.
+    program: bytes | None = field(metadata=as_form(nullable(octets(32))))
     controls: tuple[UploadedControl, ...] = field(metadata=as_form(sequence(UploadedControl.form(), 0, MAX_CONTROLS)))
     bits: int = field(metadata=as_form(choice(64, 80)))
     device: str = field(metadata=as_form(choice("auto", "cpu", "cuda")))
@@ -62,7 +64,7 @@ class CheckOrder(Record):
     def artifacts(self) -> dict[str, bytes | None]:
         """Name what a worker has to fetch."""
         controls = {_place_of(index): control.sha256 for index, control in enumerate(self.controls)}
-        return {"suspect": self.suspect, "head": self.head, **controls}
+        return {"suspect": self.suspect, "head": self.head, "program": self.program, **controls}
 
     def child_order(
         self, statement: Statement, salt: bytes, paths: Mapping[str, str | None], output: str
@@ -82,6 +84,7 @@ class CheckOrder(Record):
             threads=0,
             output_path=output,
             key_form=SealedKey.NAME,
+            program_path=None if self.program is None else paths["program"],
         )
 
 

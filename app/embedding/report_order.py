@@ -29,6 +29,8 @@ class ReportOrder(Record):
     # The marked weights, and the control: the same network without the mark.
     model: bytes = field(metadata=as_form(octets(32)))
     plain_model: bytes | None = field(metadata=as_form(nullable(octets(32))))
+    # Weights of a vendor's own program need it again.
+    program: bytes | None = field(metadata=as_form(nullable(octets(32))))
     train_data: bytes = field(metadata=as_form(octets(32)))
     # None: a share of the training data is held out, as the settings say.
     test_data: bytes | None = field(metadata=as_form(nullable(octets(32))))
@@ -53,6 +55,7 @@ class ReportOrder(Record):
         return {
             "model": self.model,
             "plain_model": self.plain_model,
+            "program": self.program,
             "train_data": self.train_data,
             "test_data": self.test_data,
             "attacker_data": self.attacker_data,
@@ -76,6 +79,7 @@ class ReportOrder(Record):
             transfer_classes=self.transfer_classes,
             output_path=output,
             key_form=SealedKey.NAME,
+            program_path=paths["program"],
         )
 
     @classmethod

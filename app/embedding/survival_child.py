@@ -170,7 +170,8 @@ def read_network(order: SurvivalOrder, path: str, device: torch.device) -> Marke
             f"{Path(path).name} is a network of {header.classes} classes for {header.shape}; "
             f"registered are {len(order.statement.classes)} for {shape}"
         )
-    return load_network(Path(path)).to(device)
+    program = None if order.program_path is None else Path(order.program_path)
+    return load_network(Path(path), program).to(device)
 
 
 def _load(path: str, form: DataForm) -> LabelledSet:

@@ -109,11 +109,13 @@ class SurvivalOrder(Record):
     transfer_classes: tuple[str, ...] = field(metadata=as_form(sequence(text(1, 200), 0, MAX_CLASSES)))
     output_path: str = field(metadata=as_form(PATH))
     key_form: Any = field(metadata=as_form(choice("plain", "sealed")))
+    # Weights of a vendor's own program need it again.
+    program_path: str | None = field(default=None, metadata=as_form(nullable(PATH)))
 
     @property
     def model_paths(self) -> tuple[str, ...]:
         """Give the files that hold networks; a program among them is run only where it can be confined."""
-        return tuple(path for path in (self.weights_path, self.plain_path) if path is not None)
+        return tuple(path for path in (self.weights_path, self.plain_path, self.program_path) if path is not None)
 
     @property
     def data_paths(self) -> tuple[str, ...]:

@@ -134,11 +134,14 @@ class WhiteBoxOrder(Record):
     threads: int = field(metadata=as_form(integer(0, 1_024)))
     output_path: str = field(metadata=as_form(PATH))
     key_form: Any = field(metadata=as_form(choice("plain", "sealed")))
+    # Weights of a vendor's own program need it again, whosoever they are.
+    program_path: str | None = field(default=None, metadata=as_form(nullable(PATH)))
 
     @property
     def model_paths(self) -> tuple[str, ...]:
         """Give the files that hold networks; a program among them is run only where it can be confined."""
-        return tuple(p for p in (self.suspect_path, self.head_path, *(c.path for c in self.controls)) if p is not None)
+        given = (self.suspect_path, self.head_path, self.program_path, *(control.path for control in self.controls))
+        return tuple(path for path in given if path is not None)
 
     @property
     def data_paths(self) -> tuple[str, ...]:

@@ -72,7 +72,7 @@ def _with_vendors_head(
 ) -> VendorsHead | None:
     if order.head_path is None or order.admission is None:
         return None
-    head = read_head(Path(order.head_path), order.admission)
+    head = read_head(Path(order.head_path), order.admission, _program(order))
     if head.out_features != len(order.statement.classes):
         raise Malformed(f"the head answers {head.out_features} classes; registered are {len(order.statement.classes)}")
 
@@ -93,7 +93,7 @@ def _with_vendors_head(
     )
 
 
-def read_head(path: Path, admission: Admission) -> nn.Linear:
+def read_head(path: Path, admission: Admission, program: Path | None = None) -> nn.Linear:
     """Read a head from a weights file or from a file of its own.
 
     Raises: Malformed unless the file is the admitted one and holds a head; TooLarge.
@@ -105,7 +105,7 @@ def read_head(path: Path, admission: Admission) -> nn.Linear:
     try:
         with safe_open(path, framework="pt") as file:
             if set(file.keys()) not in HEAD_TENSORS:
-                return head_of(load_network(path))
+                return head_of(load_network(path, program))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping of safetensors' own
     except SafetensorError as error:
         raise Malformed(f"not a safetensors file: {error}") from error
@@ -123,7 +123,11 @@ def _read_network(order: WhiteBoxOrder, path: str, device: torch.device) -> Mark
     shape = model_shape(order.statement.kind, order.statement.shape)
     if read_header(Path(path)).shape != shape:
         raise Malformed(f"{Path(path).name} takes inputs of {read_header(Path(path)).shape}; registered are {shape}")
-    return load_network(Path(path)).to(device)
+    return load_network(Path(path), _program(order)).to(device)
+
+
+def _program(order: WhiteBoxOrder) -> Path | None:
+    return None if order.program_path is None else Path(order.program_path)
 
 
 if __name__ == "__main__":

@@ -82,6 +82,14 @@ def end(program: subprocess.Popen[str]) -> None:
     program.communicate()
 
 
+def wait_until_none_of(group: int) -> None:
+    """Wait for what was killed: the kernel takes a moment to end what had work under way."""
+    deadline = time.monotonic() + 10
+    while left := [process for process in running_processes() if process.group == group]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.02)
+
+
 @contextmanager
 def servers(folder: Path) -> Iterator[dict[str, object]]:
     """Servers of every kind that a training must not reach; at the end they must have heard nothing."""
@@ -172,7 +180,7 @@ time.sleep(600)
         with pytest.raises(TrainingFailed, match="longer than 1 seconds"):
             watch_until_it_ends(program, watch)
         end(program)
-        assert [process for process in running_processes() if process.group == program.pid] == []
+        wait_until_none_of(program.pid)
 
 
 @needs_confinement
@@ -224,7 +232,7 @@ time.sleep(60)
             assert int(program.stdout.readline()) <= 40
         finally:
             end(program)
-        assert [process for process in running_processes() if process.group == program.pid] == []
+        wait_until_none_of(program.pid)
 
 
 @needs_confinement

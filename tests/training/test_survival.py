@@ -8,7 +8,7 @@ import torch
 from app.embedding.attacks.catalogue import QUICK_SUITE, parse_attack
 from app.embedding.attacks.course import Beginnings, run_attack
 from app.embedding.child_order import PlainKey, SealedKey
-from app.embedding.networks import build, save_weights
+from app.embedding.networks import build, build_exported, save_weights
 from app.embedding.survival import Notebook, Scene, attack_all, score_unattacked
 from app.embedding.survival_child import run_survival_order
 from app.embedding.survival_order import (
@@ -26,6 +26,7 @@ from app.keys.key_file import encode_key_file
 from app.keys.sealing import QueueKey, seal
 from app.keys.trigger_set import Family
 from tests.training.examples import CLASSES, image_key, shapes_to_learn, write_tensors
+from tests.training.programs import Residual, export, settled
 from tests.training.runs import image_data
 from tests.training.thieves import (
     CONTROL,
@@ -205,6 +206,21 @@ def test_a_child_attacks_reports_and_leaves_report_and_page(marked_files, tmp_pa
     assert "<h1>Survival report</h1>" in (tmp_path / "out" / SURVIVAL_PAGE).read_text()
     assert [event["result"]["attack"] for event in events if event["event"] == "attack"] == list(names)
     assert events[-1]["event"] == "done"
+
+
+def test_the_weights_of_a_program_are_attacked_with_it_and_refused_without(marked_files, tmp_path):
+    program = export(settled(Residual()), tmp_path / "program.pt2")
+    weights = tmp_path / "weights.safetensors"
+    save_weights(build_exported(program, (1, 8, 8), len(CLASSES)), weights, (1, 8, 8), len(CLASSES))
+    attacks = ("ftal-1e-3", "rtll-1e-3", "prune-50")
+    without = survival_order(marked_files, tmp_path / "out", attacks, weights_path=str(weights))
+    with pytest.raises(Malformed, match="belong to the exported program"):
+        survive(marked_files, without)
+    order = replace(without, program_path=str(program))
+    assert order.model_paths == (str(weights), order.plain_path, str(program))
+    report = survive_in_child(marked_files, order, [])
+    assert tuple(row.measured.attack for row in report.attacks) == attacks
+    assert report.skipped == ()
 
 
 def test_nothing_secret_is_written_or_said(marked_files, tmp_path):

@@ -18,6 +18,7 @@ def request(**changes: Any) -> dict[str, Any]:
         "settings": {},
         "model": DIGEST,
         "plain_model": None,
+        "program": None,
         "train_data": DIGEST,
         "test_data": None,
         "attacker_data": None,
