@@ -14,7 +14,7 @@ demo: $(VENV)/.demo  ## show the whole service at work: about two minutes after 
 	$(RUN)/trapstreet demo
 
 test: $(VENV)/.test lint  ## run all checks and all tests that need no other server
-	$(RUN)/python -m pytest --cov --cov-report=term-missing:skip-covered
+	$(RUN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered
 
 lint: $(VENV)/.test  ## formatting, lint, types, import contracts
 	$(RUN)/ruff format --check .
