@@ -4,7 +4,7 @@ from app.embedding.attacks.catalogue import FULL_SUITE, QUICK_SUITE, STEPS, fits
 from app.errors import Malformed
 
 
-@pytest.mark.parametrize("name", {*FULL_SUITE, *QUICK_SUITE, *STEPS})
+@pytest.mark.parametrize("name", sorted({*FULL_SUITE, *QUICK_SUITE, *STEPS}))
 def test_every_attack_that_is_named_can_be_read(name):
     assert "+".join(step.name for step in parse_attack(name)) == name
 
