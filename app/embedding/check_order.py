@@ -46,11 +46,11 @@ class CheckOrder(Record):
     # The vendor's own head, or marked weights that end in it; null: only the suspect's own head is asked.
     head: bytes | None = field(metadata=as_form(nullable(octets(32))))
     admission: Admission | None = field(metadata=as_form(nullable(Admission.form())))
-    # Weights of a vendor's own program need it again.
-    program: bytes | None = field(metadata=as_form(nullable(octets(32))))
     controls: tuple[UploadedControl, ...] = field(metadata=as_form(sequence(UploadedControl.form(), 0, MAX_CONTROLS)))
     bits: int = field(metadata=as_form(choice(64, 80)))
     device: str = field(metadata=as_form(choice("auto", "cpu", "cuda")))
+    # Weights of a vendor's own program need it again.
+    program: bytes | None = field(default=None, metadata=as_form(nullable(octets(32))))
 
     def check(self, pointer: str) -> None:
         """Refuse an order that no worker of its queue can do."""

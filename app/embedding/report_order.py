@@ -29,8 +29,6 @@ class ReportOrder(Record):
     # The marked weights, and the control: the same network without the mark.
     model: bytes = field(metadata=as_form(octets(32)))
     plain_model: bytes | None = field(metadata=as_form(nullable(octets(32))))
-    # Weights of a vendor's own program need it again.
-    program: bytes | None = field(metadata=as_form(nullable(octets(32))))
     train_data: bytes = field(metadata=as_form(octets(32)))
     # None: a share of the training data is held out, as the settings say.
     test_data: bytes | None = field(metadata=as_form(nullable(octets(32))))
@@ -39,6 +37,8 @@ class ReportOrder(Record):
     # Attack `transfer`: another task's data and the names of its classes.
     transfer_data: bytes | None = field(metadata=as_form(nullable(octets(32))))
     transfer_classes: tuple[str, ...] = field(metadata=as_form(sequence(text(1, 200), 0, MAX_CLASSES)))
+    # Weights of a vendor's own program need it again.
+    program: bytes | None = field(default=None, metadata=as_form(nullable(octets(32))))
 
     def check(self, pointer: str) -> None:
         """Refuse an order that no worker of its queue can do."""
