@@ -36,15 +36,15 @@ def test_an_order_survives_the_database():
 def test_the_child_is_told_where_each_control_lies():
     order = order_of(head=DIGEST, admission=ADMISSION, controls=CONTROLS)
     assert list(order.artifacts()) == ["suspect", "head", "program", "controls/0/sha256", "controls/1/sha256"]
-    paths = {name: f"/work/{number}" for number, name in enumerate(order.artifacts())}
-    told = order.child_order(statement(), bytes(32), paths, "/work/output")
+    paths = {name: f"/files/{number}" for number, name in enumerate(order.artifacts())}
+    told = order.child_order(statement(), bytes(32), paths, "/files/output")
     assert [(control.name, control.path) for control in told.controls] == [
-        ("unmarked", "/work/3"),
-        ("backbone", "/work/4"),
+        ("unmarked", "/files/3"),
+        ("backbone", "/files/4"),
     ]
-    assert (told.suspect_path, told.head_path, told.program_path) == ("/work/0", "/work/1", None)
-    told = order_of(program=DIGEST).child_order(statement(), bytes(32), paths, "/work/output")
-    assert told.program_path == "/work/2"
+    assert (told.suspect_path, told.head_path, told.program_path) == ("/files/0", "/files/1", None)
+    told = order_of(program=DIGEST).child_order(statement(), bytes(32), paths, "/files/output")
+    assert told.program_path == "/files/2"
 
 
 def test_a_suspects_own_head_needs_neither_date_nor_control():
