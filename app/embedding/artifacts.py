@@ -27,6 +27,8 @@ PROGRAM_MAGIC = b"PK\x03\x04"
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file so that its name never shows half of it."""
     partial = path.with_name(path.name + ".partial")
+    # A child that was killed while writing may have left one, and it may have been another user.
+    partial.unlink(missing_ok=True)
     partial.write_bytes(data)  # a crash here leaves a .partial that nobody reads
     partial.replace(path)
 

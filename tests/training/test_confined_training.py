@@ -4,11 +4,12 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from app.embedding.artifacts import MARKED_WEIGHTS, REPORT, check_artifact
+from app.embedding.artifacts import MARKED_WEIGHTS, REPORT, UNFINISHED_RUN, check_artifact
 from app.embedding.child_order import PlainKey
 from app.embedding.confinement import OWN_ID, ROOT, find_confinement, why_not
 from app.embedding.limits import Limits
@@ -109,6 +110,7 @@ def test_a_link_is_no_artifact(tmp_path):
 # A kernel that knows none of these calls: a filter makes it so for this process and its descendants.
 BARE = """
 import errno, json, sys
+from dataclasses import replace
 from pathlib import Path
 from app.embedding import seccomp
 from app.embedding.system_calls import PR_SET_NO_NEW_PRIVS, prctl
@@ -160,3 +162,16 @@ def test_an_ordinary_user_trains_under_confinement_too(tmp_path):
     ran = run_as_ordinary_user(tmp_path, Path(__file__), "-k", "no_rights or environment or program_is_refused")
     assert ran.returncode == 0, ran.stdout[-5000:] + ran.stderr
     assert "3 passed" in ran.stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a training a user of its own")
+def test_what_another_user_left_half_written_is_written_anew(tmp_path):
+    order = order_in(tmp_path)
+    for name in ("plain", "marked"):
+        left = tmp_path / "output" / f"{UNFINISHED_RUN}{name}.safetensors.partial"
+        left.write_bytes(b"half")
+        left.chmod(0o600)
+    report = run_child(
+        replace(order, checkpoint_millis=0), PlainKey(encode_key_file(image_key())), lambda _: None, lambda: False
+    )
+    assert report.marked.trigger_matches == 12
