@@ -38,8 +38,13 @@ def check_interface(interface: Interface, kind: str, shape: tuple[int, ...]) -> 
     )
 
 
-def read_answer(interface: Interface, class_count: int, status: int, body: bytes) -> tuple[tuple[str, ...], str]:
-    """Give the endpoint labels in a response and "", or none and the stable word for what is wrong with it."""
+def read_answer(
+    interface: Interface, class_count: int, status: int, body: bytes, *, ranking: bool = False
+) -> tuple[tuple[str, ...], str]:
+    """Give the endpoint labels in a response and "", or none and the stable word for what is wrong with it.
+
+    `ranking`: all labels that the endpoint ranks, highest first, instead of the one that it answers with.
+    """
     # Scores mapped by index must be one for each class; a name or an explicit map says itself what it knows.
     score_count = class_count if interface.label_map == {"by": "index"} else None
     try:
@@ -48,4 +53,4 @@ def read_answer(interface: Interface, class_count: int, status: int, body: bytes
         )
     except SuspectMisbehaved as error:
         return (), error.reason
-    return answer.labels, ""
+    return answer.labels if ranking else answer.said, ""

@@ -24,6 +24,9 @@ REASONS = frozenset(
         "wrong_count",
         "nan_score",
         "bad_label",
+        "duplicate_label",
+        "unfinished",
+        "reported_error",
     }
 )
 
@@ -88,26 +91,70 @@ def only_item_of(value: Any) -> Any:
 
 
 def answer_from(value: Any, score_count: int | None) -> Answer:
-    """Read one prediction: an array of scores, or one label (an integer or a string; null abstains).
+    """Read one prediction in any of the usual shapes.
 
+    An array of numbers is scores by index; an array of objects, each with a label and a score, or an object of scores by
+    label, is a ranking; an array of strings is a top-k list; a string, an integer or an object that names one label is
+    that label; null abstains.
     Raises: SuspectMisbehaved.
     """
-    return scores_answer(value, score_count) if isinstance(value, list) else label_answer(value)
+    if isinstance(value, dict):
+        named = [value[name] for name in LABEL_FIELDS if isinstance(value.get(name), str)]
+        return label_answer(named[0]) if named else scored_answer(list(value.items()))
+    if not isinstance(value, list):
+        return label_answer(value)
+    if value and all(isinstance(item, dict) for item in value):
+        return scored_answer([(_first_of(item, LABEL_FIELDS), _first_of(item, SCORE_FIELDS)) for item in value])
+    if value and all(isinstance(item, str) for item in value):
+        return labels_answer(value)
+    return scores_answer(value, score_count)
+
+
+# What servers call the label and the score of one class, in the order in which they are looked for.
+LABEL_FIELDS = ("label", "class", "class_name", "displayName", "tagName", "name")
+SCORE_FIELDS = ("score", "confidence", "probability", "prob", "value")
+
+
+def _first_of(item: dict[str, Any], names: tuple[str, ...]) -> Any:
+    for name in names:
+        if name in item:
+            return item[name]
+    raise SuspectMisbehaved(f"an item has none of the fields {', '.join(names)}", reason="missing_field")
 
 
 def scores_answer(value: Any, score_count: int | None) -> Answer:
-    """Answer with the index of the highest score, the first of equals.
+    """Answer with the indices of the scores, highest first, the lower index first among equals.
 
+    One number in [0, 1], where there are two classes, is the probability of the second.
     Raises: SuspectMisbehaved `wrong_shape`, `wrong_count` or `nan_score`.
     """
     if not isinstance(value, list) or not all(type(item) in (int, float) for item in value):
         raise SuspectMisbehaved("the scores are no array of numbers", reason="wrong_shape")
-    # One number is a probability or a regression, not a choice between classes.
+    if score_count == 2 and len(value) == 1 and 0 <= value[0] <= 1:
+        value = [1 - value[0], value[0]]
+    # Otherwise one number is a probability or a regression, not a choice between classes.
     if len(value) < 2 or (score_count is not None and len(value) != score_count):
         raise SuspectMisbehaved(f"{len(value)} scores, not one for each class", reason="wrong_count")
-    if not are_finite_numbers(value):
+    order = _descending(value)[:MAX_LABELS]
+    return Answer("scores", tuple(map(str, order)))
+
+
+def scored_answer(pairs: list[tuple[Any, Any]]) -> Answer:
+    """Answer with labels by their scores, highest first, the earlier first among equals.
+
+    Raises: SuspectMisbehaved `wrong_shape`, `wrong_count`, `nan_score`, `bad_label` or `duplicate_label`.
+    """
+    scores = [score for _, score in pairs]
+    if not all(type(score) in (int, float) for score in scores):
+        raise SuspectMisbehaved("a score is no number", reason="wrong_shape")
+    labels = [pairs[at][0] for at in _descending(scores)]
+    return Answer("ranking", _labels(labels[:MAX_LABELS]))
+
+
+def _descending(scores: list[Any]) -> list[int]:
+    if not are_finite_numbers(scores):
         raise SuspectMisbehaved("a score is not a finite number", reason="nan_score")
-    return Answer((str(value.index(max(value))),), len(value))
+    return sorted(range(len(scores)), key=lambda at: -scores[at])
 
 
 def label_answer(value: Any) -> Answer:
@@ -115,19 +162,27 @@ def label_answer(value: Any) -> Answer:
 
     Raises: SuspectMisbehaved `wrong_shape` or `bad_label`.
     """
-    return Answer(()) if value is None else Answer((_label(value),))
+    return Answer("label", () if value is None else (_label(value),))
 
 
 def labels_answer(value: Any) -> Answer:
     """Answer with a list of labels, highest first; an empty one abstains.
 
-    Raises: SuspectMisbehaved `wrong_shape`, `wrong_count` or `bad_label`.
+    Raises: SuspectMisbehaved `wrong_shape`, `wrong_count`, `bad_label` or `duplicate_label`.
     """
     if not isinstance(value, list):
         raise SuspectMisbehaved("the labels are no array", reason="wrong_shape")
     if len(value) > MAX_LABELS:
         raise SuspectMisbehaved(f"{len(value)} labels to one question", reason="wrong_count")
-    return Answer(tuple(map(_label, value)))
+    return Answer("top-k", _labels(value))
+
+
+def _labels(values: list[Any]) -> tuple[str, ...]:
+    labels = tuple(map(_label, values))
+    # A label twice would be counted twice in a ranking, and says that the endpoint does not know what it answers.
+    if len(set(labels)) != len(labels):
+        raise SuspectMisbehaved("a label stands twice in one answer", reason="duplicate_label")
+    return labels
 
 
 def _label(value: Any) -> str:

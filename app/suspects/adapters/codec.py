@@ -2,7 +2,9 @@
 
 Preprocessing is an object whose keys all have defaults (an image: its uint8 pixels, rows first, channels last):
 `scale` "0..255" or "0..1"; `layout` "hwc", "chw" or "flat"; `mean` and `std` in thousandths of the scaled unit, one
-number a channel, or null; `dtype` "uint8" or "float32". A tensor is sent as it is: only `layout` "nested" or "flat".
+number a channel, or null; `dtype` "uint8" or "float32"; `size` [height, width] to which pixels are repeated (nearest
+neighbour, enlarging only, so that every pixel can be read back), or null. A tensor is sent as it is: only `layout`
+"nested" or "flat".
 
 Invariants: a float32 is printed with nine significant digits, which give back the same float32; a preprocessed pixel
 gives back the same pixel, because its number lies within a thousandth of a pixel step of the exact value.
@@ -26,6 +28,8 @@ PIXEL_TOLERANCE = 1e-3
 MAX_MILLIS = 255_000
 # Integers beyond this overflow a float somewhere; no score and no pixel is as large.
 MAX_NUMBER = 2**1000
+# No classifier takes larger pictures; with three channels of decimals this stays under a request's limit.
+MAX_SENT_SIDE = 2048
 # A request's body: an input of 16 MiB as decimal numbers stays well under it.
 MAX_REQUEST_BYTES = 256 * 1024 * 1024
 
@@ -43,6 +47,13 @@ class Preprocessing(Record):
         default=None, metadata=as_form(nullable(sequence(integer(1, MAX_MILLIS), 1, 3)))
     )
     dtype: str = field(default="uint8", metadata=as_form(choice("uint8", "float32")))
+    size: tuple[int, ...] | None = field(
+        default=None, metadata=as_form(nullable(sequence(integer(1, MAX_SENT_SIDE), 2, 2)))
+    )
+
+    def sent_size(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Give height and width in which an image of this shape is sent."""
+        return self.size or tuple(shape[:2])
 
     def check(self, pointer: str) -> None:
         """Refuse whole numbers where the values are fractions."""
@@ -70,11 +81,18 @@ def parse_preprocessing(value: Mapping[str, Any], kind: str, shape: tuple[int, .
     for name, millis in (("mean", known.mean), ("std", known.std)):
         if millis is not None and len(millis) != shape[2]:
             raise Malformed(f"needs one number a channel: {shape[2]}", pointer=f"/preprocessing/{name}")
+    if any(sent < own for sent, own in zip(known.sent_size(shape), shape, strict=False)):
+        raise Malformed(
+            f"pixels are repeated, never dropped: at least {shape[0]} by {shape[1]}, or register smaller inputs",
+            pointer="/preprocessing/size",
+        )
     return known
 
 
 def sent_shape(preprocessing: Preprocessing, kind: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     """Give the dimensions in which an input's numbers are sent."""
+    if kind == "image":
+        shape = (*preprocessing.sent_size(shape), shape[2])
     if preprocessing.layout == "flat":
         return (math.prod(shape),)
     if kind == "image" and preprocessing.layout == "chw":
@@ -82,13 +100,63 @@ def sent_shape(preprocessing: Preprocessing, kind: str, shape: tuple[int, ...]) 
     return shape
 
 
+def enlarge(image: ImageInput, preprocessing: Preprocessing) -> ImageInput:
+    """Repeat an image's pixels until it has the size in which it is sent."""
+    height, width = preprocessing.sent_size(image.shape)
+    if (height, width) == (image.height, image.width):
+        return image
+    stride, depth = image.width * image.channels, image.channels
+    rows = []
+    for y in range(image.height):
+        row = image.pixels[y * stride : (y + 1) * stride]
+        columns = _sources(width, image.width)
+        rows.append(b"".join(row[x * depth : (x + 1) * depth] for x in columns))
+    return ImageInput(height, width, depth, b"".join(rows[y] for y in _sources(height, image.height)))
+
+
+def reduce(sent: ImageInput, preprocessing: Preprocessing, shape: tuple[int, ...], *, slack: int = 0) -> ImageInput:
+    """Give the image of this shape that was enlarged; its repeated pixels may differ by `slack` where a JPEG carried them.
+
+    Raises: Malformed if the picture is no enlargement of one.
+    """
+    height, width, channels = shape
+    if (sent.height, sent.width) == (height, width):
+        return sent
+    firsts = [_first(_sources(sent.height, height), y) for y in range(height)]
+    columns = [_first(_sources(sent.width, width), x) for x in range(width)]
+    pixels = b"".join(
+        sent.pixels[(y * sent.width + x) * channels : (y * sent.width + x + 1) * channels]
+        for y in firsts
+        for x in columns
+    )
+    image = ImageInput(height, width, channels, pixels)
+    again = enlarge(image, preprocessing).pixels
+    if again != sent.pixels and not is_near(again, sent.pixels, 2 * slack):
+        raise Malformed("the picture in the request is not the input with its pixels repeated")
+    return image
+
+
+def is_near(one: bytes, other: bytes, slack: int) -> bool:
+    """Say whether no byte differs by more than `slack`."""
+    return len(one) == len(other) and all(abs(a - b) <= slack for a, b in zip(one, other, strict=True))
+
+
+def _sources(sent: int, own: int) -> list[int]:
+    return [at * own // sent for at in range(sent)]
+
+
+def _first(sources: Sequence[int], own: int) -> int:
+    return sources.index(own)
+
+
 def number_texts(question: ImageInput | TensorInput, preprocessing: Preprocessing) -> list[str]:
     """Print an input's numbers as JSON, in the order in which they are sent."""
     if isinstance(question, TensorInput):
         return list(map(float_text, question.floats()))
+    image = enlarge(question, preprocessing)
     channels = [
-        list(map(pixel_table(preprocessing, channel).__getitem__, question.pixels[channel :: question.channels]))
-        for channel in range(question.channels)
+        list(map(pixel_table(preprocessing, channel).__getitem__, image.pixels[channel :: image.channels]))
+        for channel in range(image.channels)
     ]
     if preprocessing.layout == "chw":
         return list(chain.from_iterable(channels))
@@ -102,14 +170,15 @@ def input_of(numbers: Sequence[float], preprocessing: Preprocessing, kind: str, 
     """
     if kind == "tensor":
         return TensorInput.of(shape, numbers).encode()
-    height, width, channels = shape
+    height, width = preprocessing.sent_size(shape)
+    channels = shape[2]
     area = height * width
     pixels = bytearray(area * channels)
     for channel in range(channels):
         planar = preprocessing.layout == "chw"
         plane = numbers[channel * area : (channel + 1) * area] if planar else numbers[channel::channels]
         pixels[channel::channels] = _pixels(plane, preprocessing, channel)
-    return ImageInput(height, width, channels, bytes(pixels)).encode()
+    return reduce(ImageInput(height, width, channels, bytes(pixels)), preprocessing, shape).encode()
 
 
 @lru_cache(maxsize=64)

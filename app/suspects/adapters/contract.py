@@ -4,15 +4,16 @@ An adapter turns a canonical input into a request and a response into endpoint l
 It can also read a request it once made back into the canonical input: an auditor decodes what was sent and compares,
 and never encodes again, so a later change in how numbers are printed spoils no old bundle.
 
-Invariants: no I/O, no clock, no randomness; `decode_request(encode_request(x).body)` is the canonical bytes of `x`;
-decoding refuses every key the adapter would not have sent, so a request carries nothing but the input; what a
-response does never raises anything but SuspectMisbehaved with a stable reason.
+Invariants: no I/O, no clock, no randomness; `decode_request(encode_request(x).body)` is the canonical bytes of `x`, or
+within `tolerance` of them; decoding refuses every key the adapter would not have sent, so a request carries nothing but
+the input; what a response does never raises anything but SuspectMisbehaved with a stable reason; a later request of an
+endpoint that answers later goes to a path of ours, never to a URL of theirs.
 Source: protocol.md sections 5.2 and 5.4.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from app.keys.trigger_set import ImageInput, TensorInput
 
@@ -29,16 +30,36 @@ class Request:
     headers: tuple[tuple[str, str], ...] = JSON_HEADERS
 
 
+# What a response says of the classes: a score for every one; labels with scores, highest first; labels without scores; one.
+AnswerKind = Literal["scores", "ranking", "top-k", "label"]
+
+
 @dataclass(frozen=True)
 class Answer:
-    """Endpoint labels, highest first; none is an abstention. `score_count` says how many scores stood behind them."""
+    """Endpoint labels, highest first; none is an abstention."""
 
+    kind: AnswerKind
     labels: tuple[str, ...]
-    score_count: int | None = None
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """Give what the endpoint answers with: the highest label, or a whole list that it gave without scores."""
+        return self.labels if self.kind == "top-k" else self.labels[:1]
+
+
+@dataclass(frozen=True)
+class About:
+    """An adapter in words: what speaks it, what it cannot know of the endpoint, and how it was tried."""
+
+    serves: str
+    unknown: str
+    tried: str
 
 
 class Adapter(Protocol):
     """One served protocol. Options and preprocessing are values of canonical JSON; a key left out has its default."""
+
+    about: ClassVar[About]
 
     def check_options(
         self, options: Mapping[str, Any], preprocessing: Mapping[str, Any], *, kind: str, shape: tuple[int, ...]
@@ -67,6 +88,22 @@ class Adapter(Protocol):
         Raises: Malformed unless the body is a request about exactly one such input and nothing else.
         """
 
+    def tolerance(self, options: Mapping[str, Any]) -> int:  # noqa: ARG002  # the contract of all adapters
+        """Say how far a pixel read back may lie from the one sent: 0, or more where the endpoint takes JPEG."""
+        return 0
+
+    def next_request(
+        self,
+        options: Mapping[str, Any],  # noqa: ARG002
+        status: int,  # noqa: ARG002
+        body: bytes,  # noqa: ARG002
+    ) -> Request | None:
+        """Say what to ask next at an endpoint that answers later; None if `body` is the answer.
+
+        Raises: SuspectMisbehaved with a stable reason.
+        """
+        return None
+
     def parse_response(
         self, options: Mapping[str, Any], status: int, body: bytes, *, score_count: int | None = None
     ) -> Answer:
@@ -74,3 +111,4 @@ class Adapter(Protocol):
 
         Raises: SuspectMisbehaved with a stable reason.
         """
+        ...

@@ -1,49 +1,37 @@
 """Any endpoint that takes a JSON object and answers with JSON.
 
 Options: `template`, the request's body with exactly one placeholder object `{"$input": TYPE}`; `path`, where the
-answer stands; `result`, what stands there: "scores", "label" or "labels". The endpoint's URL is used as it is.
+answer stands; `result`, what stands there: "scores", "label", "labels" (without scores), or "any" of the usual shapes
+(`answers.answer_from`). The endpoint's URL is used as it is.
 A path is field names, indices and `[*]`, a subset of JMESPath: whoever knows the labels could write a function,
 filter, literal or alternative that answers in the endpoint's place.
 Differs from JMESPath: an item that lacks the field is an error and not skipped, because skipping moves the indices.
 Source: protocol.md section 5.2; JMESPath specification.
 """
 
-import base64
-import binascii
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from app.canonical import Record, as_form, choice, encode_json, json_object, text
+from app.canonical import Record, as_form, choice, json_object, text
 from app.errors import Malformed, SuspectMisbehaved
-from app.keys.trigger_set import ImageInput, TensorInput
 from app.suspects.adapters.answers import (
+    answer_from,
     field_of,
     item_of,
     label_answer,
     labels_answer,
-    parse_answer_body,
     scores_answer,
 )
-from app.suspects.adapters.codec import (
-    Preprocessing,
-    flatten,
-    input_of,
-    nest,
-    number_texts,
-    parse_body,
-    parse_preprocessing,
-    sent_shape,
-    sent_value,
-)
-from app.suspects.adapters.contract import Answer, Request
-from app.suspects.adapters.png import decode_png, encode_png
+from app.suspects.adapters.codec import Preprocessing, parse_preprocessing
+from app.suspects.adapters.contract import About, Answer
+from app.suspects.adapters.frame import HOLE, Frame, FramedAdapter
+from app.suspects.adapters.inputs import TEXT_ENCODINGS, tolerance_of
 
-PLACEHOLDERS = ("pixels_nested", "pixels_flat", "floats_nested", "floats_flat", "png_base64")
+PLACEHOLDERS = ("pixels_nested", "pixels_flat", "floats_nested", "floats_flat", *TEXT_ENCODINGS)
 
 # What JMESPath has and a response path may not, with the name under which it is refused.
 FORBIDDEN = (
@@ -75,70 +63,79 @@ class GenericJsonOptions(Record):
 
     template: dict[str, Any] = field(metadata=as_form(json_object()))
     path: str = field(metadata=as_form(text(1, 1000)))
-    result: str = field(metadata=as_form(choice("scores", "label", "labels")))
+    result: str = field(metadata=as_form(choice("scores", "label", "labels", "any")))
 
 
-class GenericJson:
+class GenericJson(FramedAdapter):
     """The adapter `generic_json`."""
+
+    about = About(
+        serves="any endpoint that takes a JSON object and answers with JSON",
+        unknown="everything that the options do not say",
+        tried="live",
+    )
+
+    def rules(
+        self, options: Mapping[str, Any], preprocessing: Mapping[str, Any], kind: str, shape: tuple[int, ...]
+    ) -> Preprocessing:
+        """Read the preprocessing; the placeholder itself says whole numbers or floats, so `dtype` may be left out."""
+        encoding = find_placeholder(_parse(options).template)["$input"]
+        if encoding.startswith("floats") and kind == "image":
+            return parse_preprocessing({"dtype": "float32"} | dict(preprocessing), kind, shape)
+        return parse_preprocessing(preprocessing, kind, shape)
+
+    def frame(
+        self,
+        options: Mapping[str, Any],
+        rules: Preprocessing,  # noqa: ARG002  # the contract of all frames
+        kind: str,  # noqa: ARG002
+        shape: tuple[int, ...],  # noqa: ARG002
+    ) -> Frame:
+        """Take the template, with the hole in the placeholder's place."""
+        template = _parse(options).template
+        placeholder = find_placeholder(template)
+        return Frame("", _with_hole(template, placeholder), placeholder["$input"], "/options/template")
 
     def check_options(
         self, options: Mapping[str, Any], preprocessing: Mapping[str, Any], *, kind: str, shape: tuple[int, ...]
     ) -> None:
         """Accept a template with one typed placeholder and a path that selects and nothing more."""
-        known = GenericJsonOptions.from_json(dict(options), "/options")
-        placeholder = find_placeholder(known.template)
-        rules = parse_preprocessing(preprocessing, kind, shape)
-        if placeholder["$input"] == "png_base64" and (kind != "image" or rules != Preprocessing()):
-            raise Malformed("a PNG carries an image's plain pixels", pointer="/options/template")
-        if placeholder["$input"].startswith("pixels") and rules.dtype != "uint8":
-            raise Malformed("pixels are whole numbers: use floats, or the dtype uint8", pointer="/options/template")
-        steps = parse_path(known.path)
-        if known.result == "label" and None in steps:
+        super().check_options(options, preprocessing, kind=kind, shape=shape)
+        known = _parse(options)
+        if known.result == "label" and None in parse_path(known.path):
             raise Malformed("one label cannot come from `[*]`: use labels", pointer="/options/path")
 
-    def encode_request(
-        self, options: Mapping[str, Any], preprocessing: Mapping[str, Any], question: ImageInput | TensorInput
-    ) -> Request:
-        """Put the input into the template."""
-        template = GenericJsonOptions.from_json(dict(options), "/options").template
-        placeholder = find_placeholder(template)
-        rules = _rules(placeholder, preprocessing, question.kind, question.shape)
-        if placeholder["$input"] == "png_base64":
-            if not isinstance(question, ImageInput):
-                raise Malformed("only an image can be sent as PNG", pointer="/options/template")
-            value = b'"' + base64.b64encode(encode_png(question)) + b'"'
-        else:
-            value = nest(number_texts(question, rules), _dimensions(placeholder, rules, question.kind, question.shape))
-        # The placeholder's own quotes cannot stand inside a JSON string, so the frame holds these bytes once.
-        return Request("", encode_json(template).replace(encode_json(placeholder), value))
+    def tolerance(self, options: Mapping[str, Any]) -> int:
+        """Say how far a pixel read back may lie from the one sent."""
+        return tolerance_of(find_placeholder(_parse(options).template)["$input"])
 
-    def decode_request(
-        self,
-        options: Mapping[str, Any],
-        preprocessing: Mapping[str, Any],
-        body: bytes,
-        *,
-        kind: str,
-        shape: tuple[int, ...],
-    ) -> bytes:
-        """Read what stands at the placeholder's place."""
-        template = GenericJsonOptions.from_json(dict(options), "/options").template
-        placeholder = find_placeholder(template)
-        rules = _rules(placeholder, preprocessing, kind, shape)
-        value = sent_value(template, parse_body(body), placeholder)
-        if placeholder["$input"] == "png_base64":
-            return decode_png(_from_base64(value), shape).encode()
-        return input_of(flatten(value, _dimensions(placeholder, rules, kind, shape)), rules, kind, shape)
-
-    def parse_response(
-        self, options: Mapping[str, Any], status: int, body: bytes, *, score_count: int | None = None
-    ) -> Answer:
+    def read(self, options: Mapping[str, Any], response: Any, score_count: int | None) -> Answer:
         """Follow the path and read what stands there."""
-        known = GenericJsonOptions.from_json(dict(options), "/options")
-        value = _follow(parse_answer_body(status, body), parse_path(known.path))
-        if known.result == "scores":
-            return scores_answer(value, score_count)
-        return label_answer(value) if known.result == "label" else labels_answer(value)
+        known = _parse(options)
+        value = _follow(response, parse_path(known.path))
+        match known.result:
+            case "scores":
+                return scores_answer(value, score_count)
+            case "label":
+                return label_answer(value)
+            case "labels":
+                return labels_answer(value)
+            case _:
+                return answer_from(value, score_count)
+
+
+def _parse(options: Mapping[str, Any]) -> GenericJsonOptions:
+    return GenericJsonOptions.from_json(dict(options), "/options")
+
+
+def _with_hole(value: Any, placeholder: dict[str, str]) -> Any:
+    if value == placeholder:
+        return HOLE
+    if isinstance(value, list):
+        return [_with_hole(item, placeholder) for item in value]
+    if isinstance(value, dict):
+        return {key: _with_hole(item, placeholder) for key, item in value.items()}
+    return value
 
 
 def find_placeholder(template: Mapping[str, Any]) -> dict[str, str]:
@@ -170,33 +167,6 @@ def _placeholder(value: dict[str, Any], pointer: str) -> dict[str, str]:
     if set(value) != {"$input"} or value["$input"] not in PLACEHOLDERS:
         raise Malformed(f'a placeholder is {{"$input": TYPE}}, TYPE one of {", ".join(PLACEHOLDERS)}', pointer=pointer)
     return value
-
-
-def _rules(
-    placeholder: dict[str, str], preprocessing: Mapping[str, Any], kind: str, shape: tuple[int, ...]
-) -> Preprocessing:
-    # The placeholder itself says whole numbers or floats, so `dtype` may be left out with it.
-    if placeholder["$input"].startswith("floats") and kind == "image":
-        return parse_preprocessing({"dtype": "float32"} | dict(preprocessing), kind, shape)
-    return parse_preprocessing(preprocessing, kind, shape)
-
-
-def _dimensions(
-    placeholder: dict[str, str], rules: Preprocessing, kind: str, shape: tuple[int, ...]
-) -> tuple[int, ...]:
-    return (math.prod(shape),) if placeholder["$input"].endswith("_flat") else sent_shape(rules, kind, shape)
-
-
-def _from_base64(value: Any) -> bytes:
-    if not isinstance(value, str):
-        raise Malformed("the request holds no text where the PNG should stand")
-    try:
-        data = base64.b64decode(value, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise Malformed("the request's PNG is not base64") from error
-    if base64.b64encode(data).decode() != value:
-        raise Malformed("the request's PNG is not canonical base64")
-    return data
 
 
 @lru_cache(maxsize=64)

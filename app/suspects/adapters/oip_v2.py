@@ -11,25 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.canonical import Record, as_form, choice, encode_json, nullable, text
+from app.canonical import Record, as_form, choice, nullable, text
 from app.errors import Malformed, SuspectMisbehaved
-from app.keys.trigger_set import ImageInput, TensorInput
-from app.suspects.adapters.answers import field_of, label_answer, labels_answer, parse_answer_body, scores_answer
-from app.suspects.adapters.codec import (
-    Preprocessing,
-    flatten,
-    input_of,
-    nest,
-    number_texts,
-    parse_body,
-    parse_preprocessing,
-    sent_shape,
-    sent_value,
-)
-from app.suspects.adapters.contract import Answer, Request
-from app.suspects.adapters.kserve_v1 import MODEL_NAME
+from app.suspects.adapters.answers import field_of, label_answer, labels_answer, scores_answer
+from app.suspects.adapters.codec import Preprocessing, sent_shape
+from app.suspects.adapters.contract import About, Answer
+from app.suspects.adapters.frame import HOLE, SEGMENT, Frame, FramedAdapter, parse_options
 
-HOLE = {"$input": "flat"}
 DATATYPES = {"uint8": "UINT8", "float32": "FP32"}
 
 
@@ -37,78 +25,48 @@ DATATYPES = {"uint8": "UINT8", "float32": "FP32"}
 class OipV2Options(Record):
     """Where the model is, and the names of its tensors."""
 
-    model: str = field(metadata=as_form(text(1, 200, pattern=MODEL_NAME)))
-    version: str | None = field(default=None, metadata=as_form(nullable(text(1, 200, pattern=MODEL_NAME))))
+    model: str = field(metadata=as_form(text(1, 200, pattern=SEGMENT)))
+    version: str | None = field(default=None, metadata=as_form(nullable(text(1, 200, pattern=SEGMENT))))
     input_name: str = field(default="input", metadata=as_form(text(1, 200)))
     output_name: str | None = field(default=None, metadata=as_form(nullable(text(1, 200))))
     datatype: str | None = field(default=None, metadata=as_form(nullable(choice("FP32", "UINT8"))))
 
 
-class OipV2:
+class OipV2(FramedAdapter):
     """The adapter `oip_v2`."""
 
-    def check_options(
-        self, options: Mapping[str, Any], preprocessing: Mapping[str, Any], *, kind: str, shape: tuple[int, ...]
-    ) -> None:
-        """Accept the options of this protocol."""
-        _template(_options(options), parse_preprocessing(preprocessing, kind, shape), kind, shape)
+    about = About(
+        serves="KServe, MLServer, Triton",
+        unknown="tensor names where the metadata is empty; whether scores are probabilities or logits",
+        tried="live (KServe, MLServer); Triton by recorded bodies",
+    )
 
-    def encode_request(
-        self, options: Mapping[str, Any], preprocessing: Mapping[str, Any], question: ImageInput | TensorInput
-    ) -> Request:
+    def frame(self, options: Mapping[str, Any], rules: Preprocessing, kind: str, shape: tuple[int, ...]) -> Frame:
         """Ask about a batch of one."""
-        known = _options(options)
-        rules = parse_preprocessing(preprocessing, question.kind, question.shape)
-        frame = encode_json(_template(known, rules, question.kind, question.shape))
-        texts = number_texts(question, rules)
+        known = parse_options(OipV2Options, options)
+        datatype = DATATYPES[rules.dtype]
+        if known.datatype not in (None, datatype):
+            raise Malformed(
+                f"the preprocessing gives {datatype}: change its dtype or this", pointer="/options/datatype"
+            )
+        dimensions = [1, *sent_shape(rules, kind, shape)]
+        body: dict[str, Any] = {
+            "inputs": [{"name": known.input_name, "shape": dimensions, "datatype": datatype, "data": HOLE}]
+        }
+        if known.output_name is not None:
+            body["outputs"] = [{"name": known.output_name}]
         version = "" if known.version is None else f"/versions/{known.version}"
-        # The hole's own quotes cannot stand inside a JSON string, so the frame holds these bytes once.
-        body = frame.replace(encode_json(HOLE), nest(texts, (len(texts),)))
-        return Request(f"/v2/models/{known.model}{version}/infer", body)
+        return Frame(f"/v2/models/{known.model}{version}/infer", body, "flat")
 
-    def decode_request(
-        self,
-        options: Mapping[str, Any],
-        preprocessing: Mapping[str, Any],
-        body: bytes,
-        *,
-        kind: str,
-        shape: tuple[int, ...],
-    ) -> bytes:
-        """Read the one input tensor back."""
-        rules = parse_preprocessing(preprocessing, kind, shape)
-        data = sent_value(_template(_options(options), rules, kind, shape), parse_body(body), HOLE)
-        return input_of(flatten(data, (math.prod(shape),)), rules, kind, shape)
-
-    def parse_response(
-        self, options: Mapping[str, Any], status: int, body: bytes, *, score_count: int | None = None
-    ) -> Answer:
+    def read(self, options: Mapping[str, Any], response: Any, score_count: int | None) -> Answer:
         """Read the one output tensor."""
-        output = _output(parse_answer_body(status, body), _options(options).output_name)
+        output = _output(response, parse_options(OipV2Options, options).output_name)
         datatype, values = field_of(output, "datatype"), _values(output)
         if datatype == "BYTES":
             return labels_answer(values)
         if len(values) == 1 and isinstance(datatype, str) and datatype.removeprefix("U").startswith("INT"):
             return label_answer(values[0])
         return scores_answer(values, score_count)
-
-
-def _options(options: Mapping[str, Any]) -> OipV2Options:
-    defaults = {"version": None, "input_name": "input", "output_name": None, "datatype": None}
-    return OipV2Options.from_json(defaults | dict(options), "/options")
-
-
-def _template(options: OipV2Options, rules: Preprocessing, kind: str, shape: tuple[int, ...]) -> dict[str, Any]:
-    datatype = DATATYPES[rules.dtype]
-    if options.datatype not in (None, datatype):
-        raise Malformed(f"the preprocessing gives {datatype}: change its dtype or this", pointer="/options/datatype")
-    dimensions = [1, *sent_shape(rules, kind, shape)]
-    template: dict[str, Any] = {
-        "inputs": [{"name": options.input_name, "shape": dimensions, "datatype": datatype, "data": HOLE}]
-    }
-    if options.output_name is not None:
-        template["outputs"] = [{"name": options.output_name}]
-    return template
 
 
 def _output(response: Any, name: str | None) -> Any:

@@ -26,6 +26,12 @@ def answers(name, options, response, status=200, by="index"):
         ("seven", ("seven",)),
         ("", ("",)),
         (None, ()),
+        (["seven", "one"], ("seven", "one")),
+        ([{"label": "a", "score": 0.1}, {"label": "b", "score": 0.8}], ("b",)),
+        ([{"class": 3, "confidence": 0.1}, {"class": 1, "confidence": 0.1}], ("3",)),
+        ({"cat": 0.2, "dog": 0.8}, ("dog",)),
+        ({"label": "dog", "probability": 0.4}, ("dog",)),
+        ({}, ()),
     ],
 )
 def test_kserve_predictions_give_labels(prediction, labels):
@@ -54,10 +60,14 @@ def test_kserve_predictions_give_labels(prediction, labels):
         ({"predictions": [[]]}, "wrong_count"),
         ({"predictions": [[[0.1, 0.2, 0.7]]]}, "wrong_shape"),
         ({"predictions": [[0.1, True, 0.7]]}, "wrong_shape"),
-        ({"predictions": [["0.1", "0.2", "0.7"]]}, "wrong_shape"),
         ({"predictions": [0.7]}, "wrong_shape"),
         ({"predictions": [True]}, "wrong_shape"),
-        ({"predictions": [{"label": 1}]}, "wrong_shape"),
+        ({"predictions": [{"name": 1, "colour": "red"}]}, "wrong_shape"),
+        ({"predictions": [[{"label": "a"}]]}, "missing_field"),
+        ({"predictions": [[{"label": "a", "score": "high"}]]}, "wrong_shape"),
+        ({"predictions": [[{"label": "a", "score": float("nan")}]]}, "nan_score"),
+        ({"predictions": [[{"label": "a", "score": 0.7}, {"label": "a", "score": 0.3}]]}, "duplicate_label"),
+        ({"predictions": [["a", "b", "a"]]}, "duplicate_label"),
         ({"predictions": [[0.1, float("nan"), 0.2]]}, "nan_score"),
         ({"predictions": [[0.1, float("inf"), 0.2]]}, "nan_score"),
         (b'{"predictions":[[1e999,0,0]]}', "nan_score"),
@@ -155,3 +165,34 @@ def test_no_response_breaks_the_adapters(body, status):
         labels, error = read_answer(interface(name, options), 3, status, body)
         assert not (labels and error)
         assert error in REASONS | {"", f"status_{status}"}
+
+
+@pytest.mark.parametrize(
+    ("prediction", "ranked"),
+    [
+        ([0.1, 0.7, 0.2], ("1", "2", "0")),
+        ([0.5, 0.1, 0.5], ("0", "2", "1")),
+        ({"cat": 0.2, "dog": 0.8, "cow": 0.2}, ("dog", "cat", "cow")),
+        (["seven", "one"], ("seven", "one")),
+        ("seven", ("seven",)),
+        (None, ()),
+    ],
+)
+def test_a_ranking_is_all_that_the_endpoint_ranks(prediction, ranked):
+    body = json.dumps({"predictions": [prediction]}).encode()
+    assert read_answer(interface("kserve_v1", {"model": "m"}, "index"), 3, 200, body, ranking=True) == (ranked, "")
+
+
+@pytest.mark.parametrize(
+    ("score", "labels", "error"), [(0.9, "1", ""), (0.5, "0", ""), (0, "0", ""), (1.2, "", "wrong_count")]
+)
+def test_one_probability_decides_between_two_classes(score, labels, error):
+    body = json.dumps({"predictions": [[score]]}).encode()
+    read = read_answer(interface("kserve_v1", {"model": "m"}, "index"), 2, 200, body)
+    assert read == (tuple(labels), error)
+
+
+def test_a_ranking_holds_as_many_labels_as_a_transcript():
+    body = json.dumps({"predictions": [list(range(2000))]}).encode()
+    labels, error = read_answer(interface("kserve_v1", {"model": "m"}, "index"), 2000, 200, body, ranking=True)
+    assert (len(labels), labels[0], error) == (1000, "1999", "")
