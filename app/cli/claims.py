@@ -39,6 +39,13 @@ def dispute(
     covers_per_trigger: Annotated[
         int, typer.Option(help="Covers among which each trigger hides; 0 to go without.")
     ] = 10,
+    evidence: Annotated[
+        str,
+        typer.Option(
+            help="What counts: `label`, what the suspect answers with, or `ranking`, where the drawn label stands among all "
+            "that it ranks (fewer triggers if it gives scores)."
+        ),
+    ] = "label",
     bits: Annotated[int, typer.Option(help="Strength of the verdict: 64 or 80.")] = 64,
     block_size: Annotated[int, typer.Option(help="Triggers opened at a time.")] = 8,
     url: Url = DEFAULT_URL,
@@ -58,7 +65,7 @@ def dispute(
             endpoint=endpoint,
             interface=interface,
             interface_origin=BY_CLAIMANT,
-            evidence="label",
+            evidence=evidence,
             policy=make_policy(bits, statement.family(family).size, covers_per_trigger, block_size),
         )
         suspect = {"name": endpoint, "endpoint": endpoint, "interface": interface.to_json()}

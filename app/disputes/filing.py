@@ -25,7 +25,8 @@ from app.keys.statement import Statement
 from app.log.beacon import append_with_nonce
 from app.log.store import LogIdentity, entry_time, load_entry
 from app.protocol.evidence import can_reach, threshold
-from app.protocol.interface import MAX_INTERFACE_BITS, interface_bits
+from app.protocol.interface import MAX_INTERFACE_BITS, LabelMap, interface_bits
+from app.protocol.ranking import can_rank_reach
 from app.protocol.records import FilingEntry, FilingRecord, ModelEntry, parse_entry
 from app.signature import verify_signature
 from app.storage.objects import get_bytes
@@ -97,6 +98,8 @@ def check_filing(
     with _pointing_into_the_record():
         statement.family(record.family)
         price_in_bits(record.interface, statement, record.endpoint)
+        if record.by_ranking:
+            LabelMap(record.interface, statement).verify_rankable()
     _check_origin(session, record, registration, arbiter_keys)
     filing = CheckedFiling(registration, suspect, statement, request)
     # A first look: what counts is the one under the log's lock.
@@ -245,8 +248,9 @@ def _check_reach(filing: CheckedFiling, ordinal: int) -> None:
     )
     if price > MAX_INTERFACE_BITS:
         raise PolicyRefused(f"an interface of {price} bits leaves nothing to prove", pointer="/record/interface")
-    bound = threshold(record.policy.bits, price, len(statement.families), ordinal)
-    if not can_reach(bound, triggers, len(statement.classes)):
+    bound = threshold(record.policy.bits, price, len(statement.families), ordinal, ranking=record.by_ranking)
+    reaches = can_rank_reach if record.by_ranking else can_reach
+    if not reaches(bound, triggers, len(statement.classes)):
         raise PolicyRefused(
             f"{triggers} triggers cannot reach the threshold of this {ordinal}. filing even if all match: use "
             "another family, a cheaper interface or 64 bits",

@@ -121,7 +121,12 @@ def _plan(prober: Prober, dispute_id: UUID, block: int) -> _Task | None:
         )
         stored = set(session.scalars(select(QueryRow.n).where(_of_block(dispute_id, block))))
         return _Task(
-            suspect=Suspect(record.endpoint, record.interface, len(load_statement(session, row).classes)),
+            suspect=Suspect(
+                record.endpoint,
+                record.interface,
+                len(load_statement(session, row).classes),
+                by_ranking=record.by_ranking,
+            ),
             manner=replace(prober.manner, attempts=record.policy.attempts),
             planned=planned,
             missing=[question for question in planned if question.n not in stored],

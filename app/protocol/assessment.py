@@ -184,15 +184,21 @@ def assess(evidence: Evidence, fault: str = "") -> Assessment:
     said = {query.role: query.record.labels for query in evidence.queries if query.role.kind != "cover"}
     labels = _opened_labels(evidence)
     label_map = LabelMap(record.interface, statement)
-    groups = {
-        role.index: label_map.classes_of(labels_said)
-        for role, labels_said in said.items()
-        if role.kind == "trigger" and not role.repeat
-    }
+    asked = {role.index: answer for role, answer in said.items() if role.kind == "trigger" and not role.repeat}
+    if record.by_ranking:
+        rankings = {index: label_map.ranking_of(answer) for index, answer in asked.items()}
+        groups = {index: frozenset(ranking[:1]) for index, ranking in rankings.items()}
+    else:
+        rankings = {}
+        groups = {index: label_map.classes_of(answer) for index, answer in asked.items()}
     classes = len(statement.classes)
-    trials = tuple(
-        _trial(index, said, _step(labels.get(index), groups.get(index, frozenset()), classes)) for index in evidence.due
-    )
+    steps = {
+        index: _step(labels.get(index), groups.get(index, frozenset()), rankings.get(index, ()), classes)
+        for index in evidence.due
+    }
+    # A second asking is held against the first by the highest label: a ranking's tail wavers with the machine.
+    answers = {role: answer[:1] if record.by_ranking else answer for role, answer in said.items()}
+    trials = tuple(_trial(index, answers, step) for index, step in steps.items())
     covers = [query for query in evidence.queries if query.role.kind == "cover" and query.block < evidence.blocks_done]
     case = Case(
         assurance_class=statement.assurance_class,
@@ -206,6 +212,7 @@ def assess(evidence: Evidence, fault: str = "") -> Assessment:
         covers_answered=sum(bool(query.record.labels) for query in covers),
         end=evidence.end,
         void=fault.partition(":")[0],
+        by_ranking=record.by_ranking,
     )
     return Assessment(evidence, case, decide(case), groups)
 
@@ -221,13 +228,15 @@ def _opened_labels(evidence: Evidence) -> dict[int, int]:
     }
 
 
-def _step(label: int | None, answer: frozenset[int], classes: int) -> Step:
-    """Hold an answer, which covers some of the classes, against the label that was opened, if it was."""
+def _step(label: int | None, answer: frozenset[int], ranking: tuple[int, ...], classes: int) -> Step:
+    """Hold an answer, which covers some of the classes and may rank more, against the label that was opened, if it was."""
     if label is None:
         return Step(Outcome.WITHHELD, 1, classes)
     if not answer:
         return Step(Outcome.NO_ANSWER, 1, classes)
-    return Step(Outcome.MATCH if label in answer else Outcome.MISMATCH, len(answer), classes)
+    outcome = Outcome.MATCH if label in answer else Outcome.MISMATCH
+    rank = ranking.index(label) + 1 if label in ranking else None
+    return Step(outcome, len(answer), classes, rank, len(ranking))
 
 
 def _trial(index: int, said: Mapping[Role, tuple[str, ...]], step: Step) -> Trial:

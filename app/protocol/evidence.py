@@ -8,7 +8,7 @@ Invariants: decisions compare integers; decimals are for printing only; steps af
 Source: protocol.md section 6; Waudby-Smith and Ramdas 2020 (betting); docs/protocol.md for the numbers.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Context, Decimal
 from enum import Enum
@@ -38,11 +38,16 @@ class Outcome(Enum):
 
 @dataclass(frozen=True)
 class Step:
-    """One trigger in the walk: `group` is how many of the `classes` classes the answer covers (at least 1)."""
+    """One trigger in the walk: `group` is how many of the `classes` classes the answer covers (at least 1).
+
+    For ranking evidence: the answer ranks `ranked` classes, the drawn label is the `rank`-th of them, or None of them.
+    """
 
     outcome: Outcome
     group: int
     classes: int
+    rank: int | None = None
+    ranked: int = 0
 
     @property
     def is_match(self) -> bool:
@@ -66,17 +71,29 @@ class Walk:
         return log2_text(*self.evidence)
 
 
-def threshold(bits: int, interface_bits: int, families: int, ordinal: int) -> int:
-    """Give T = 2^(bits + interface_bits) * families * ordinal * (ordinal + 1)."""
-    return (1 << (bits + interface_bits)) * families * ordinal * (ordinal + 1)
+def threshold(bits: int, interface_bits: int, families: int, ordinal: int, *, ranking: bool = False) -> int:
+    """Give T = 2^(bits + interface_bits) * families * ordinal * (ordinal + 1), for rankings times families again.
+
+    A claimant who chooses between labels and ranking has two chances. A family is asked once, so label filings of B families
+    use up B/(B + 1) of the error allowed; ranking filings at B times the threshold use the rest, 1/(B + 1).
+    """
+    bound: int = (1 << (bits + interface_bits)) * families * ordinal * (ordinal + 1)
+    return bound * families if ranking else bound
 
 
-def walk(steps: Iterable[Step], bound: int) -> Walk:
-    """Walk the steps in challenge order until E reaches `bound`, F falls to 1/1000, or they are exhausted."""
+# Gives E after each step as a fraction.
+Path = Callable[[Iterable["Step"]], Iterator[tuple[int, int]]]
+
+
+def walk(steps: Iterable[Step], bound: int, evidence_of: Path | None = None) -> Walk:
+    """Walk the steps in challenge order until E reaches `bound`, F falls to 1/1000, or they are exhausted.
+
+    `evidence_of` gives E; by default from labels (`ranking.ranking_path` is the other).
+    """
     steps = tuple(steps)
     matches = 0
     evidence = futility = (1, 1)
-    path = zip(steps, evidence_path(steps), futility_path(steps), strict=True)
+    path = zip(steps, (evidence_of or evidence_path)(steps), futility_path(steps), strict=True)
     for asked, (step, evidence, futility) in enumerate(path, start=1):
         matches += step.is_match
         if evidence[0] >= bound * evidence[1]:

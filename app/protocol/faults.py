@@ -37,13 +37,18 @@ PRIOR_MODEL_ANSWERED_PERCENT = 90
 class Codec(Protocol):
     """What reads requests and responses of the adapters; below the line nobody knows which ones there are."""
 
-    def decode_request(self, interface: Interface, body: bytes, statement: Statement) -> bytes:
-        """Read the canonical input out of a request."""
+    def decode_request(
+        self, interface: Interface, body: bytes, statement: Statement, expected: bytes | None = None
+    ) -> bytes:
+        """Read the canonical input out of a request; `expected` itself where a lossy picture holds it nearly enough."""
 
     def read_answer(
-        self, interface: Interface, status: int, body: bytes, statement: Statement
+        self, interface: Interface, status: int, body: bytes, statement: Statement, *, ranking: bool = False
     ) -> tuple[tuple[str, ...], str]:
-        """Read the endpoint labels out of a response that arrived whole, or the word for why there are none."""
+        """Read the endpoint labels out of a response that arrived whole, or the word for why there are none.
+
+        `ranking`: all that the endpoint ranks, highest first, instead of what it answers with.
+        """
 
 
 def find_fault(evidence: Evidence, codec: Codec, arbiter_keys: Sequence[bytes] = ()) -> str:
@@ -214,8 +219,9 @@ def _check_query(evidence: Evidence, query: AskedQuery, codec: Codec) -> None:
         raise ProofError(f"query {record.n}: asked more often than the policy allows")
     if sha256(query.request) != record.request_sha256:
         raise ProofError(f"query {record.n}: the request is not the one recorded")
-    sent = codec.decode_request(evidence.record.interface, query.request, evidence.statement)
-    if role.kind != "cover" and sent != _expected_input(evidence, role):
+    expected = None if role.kind == "cover" else _expected_input(evidence, role)
+    sent = codec.decode_request(evidence.record.interface, query.request, evidence.statement, expected)
+    if expected is not None and sent != expected:
         raise ProofError(f"query {record.n}: the request does not hold the input of its role")
     _check_answer(evidence, query, codec)
 
@@ -236,6 +242,9 @@ def _check_answer(evidence: Evidence, query: AskedQuery, codec: Codec) -> None:
         return
     if sha256(query.response) != record.response_sha256:
         raise ProofError(f"query {record.n}: the response is not the one recorded")
-    answer = codec.read_answer(evidence.record.interface, record.status, query.response, evidence.statement)
+    filed = evidence.record
+    answer = codec.read_answer(
+        filed.interface, record.status, query.response, evidence.statement, ranking=filed.by_ranking
+    )
     if answer != (record.labels, record.error):
         raise ProofError(f"query {record.n}: the labels recorded are not what the response says")

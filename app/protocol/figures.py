@@ -113,6 +113,7 @@ def figures(
         "verdict": decision.verdict,
         "reason": decision.reason,
         "assurance_class": case.assurance_class,
+        "evidence": "ranking" if case.by_ranking else "label",
         "asked": ended.asked,
         "matches": ended.matches,
         "answered": sum(step.outcome in (Outcome.MATCH, Outcome.MISMATCH) for step in steps),

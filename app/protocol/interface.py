@@ -174,6 +174,29 @@ class LabelMap:
             found |= self._classes_of_one(label)
         return frozenset(found)
 
+    def ranking_of(self, labels: Iterable[str]) -> tuple[int, ...]:
+        """Give the classes that the labels rank, each where it stands first; labels that map to nothing are left out.
+
+        Raises: Malformed if a label stands for several classes: they would share a rank.
+        """
+        ranked: dict[int, None] = {}
+        for label in labels:
+            classes = self._classes_of_one(label)
+            if len(classes) > 1:
+                raise Malformed(
+                    f"{label!r} stands for {len(classes)} classes, and a ranking wants one each: use label evidence",
+                    pointer=below("/interface/label_map/map", label),
+                )
+            ranked |= dict.fromkeys(classes)
+        return tuple(ranked)
+
+    def verify_rankable(self) -> None:
+        """Refuse a map under which labels could share a rank.
+
+        Raises: Malformed.
+        """
+        self.ranking_of(self.interface.label_map.get("map", {}))
+
     def _classes_of_one(self, label: str) -> frozenset[int]:
         match self.interface.label_map:
             case {"by": "index"}:

@@ -107,8 +107,13 @@ class FilingRecord(Record):
     endpoint: str = field(metadata=as_form(text(1, 2000)))
     interface: Interface = field(metadata=as_form(Interface.form()))
     interface_origin: InterfaceOrigin = field(metadata=as_form(InterfaceOrigin.form()))
-    evidence: str = field(metadata=as_form(choice("label")))
+    evidence: str = field(metadata=as_form(choice("label", "ranking")))
     policy: Policy = field(metadata=as_form(Policy.form()))
+
+    @property
+    def by_ranking(self) -> bool:
+        """Tell whether the endpoint's whole ranking is evidence, and not only what it answers with."""
+        return self.evidence == "ranking"
 
     def hidden_hash(self, blind: bytes) -> bytes:
         """Give the hash that stands in the log until the verdict reveals blind and record."""

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from app.protocol.evidence import (
     Step,
     Walk,
+    evidence_path,
     fisher_tail,
     threshold,
     walk,
 )
+from app.protocol.ranking import ranking_path
 
 # Both tests of cooperation decide at one in 2^20, one-sided.
 COOPERATION_BITS = 20
@@ -58,17 +60,18 @@ class Case:
     covers_answered: int
     end: str
     void: str = ""
+    by_ranking: bool = False
 
     @property
     def bound(self) -> int:
         """Give T."""
-        return threshold(self.bits, self.interface_bits, self.families, self.ordinal)
+        return threshold(self.bits, self.interface_bits, self.families, self.ordinal, ranking=self.by_ranking)
 
     def walk(self) -> Walk:
         """Walk the evidence; class B has no bounds and is walked to its last trigger."""
         steps = [trial.step for trial in self.trials]
         if self.assurance_class == "A":
-            return walk(steps, self.bound)
+            return walk(steps, self.bound, ranking_path if self.by_ranking else evidence_path)
         matches = sum(step.is_match for step in steps)
         return Walk(None, len(steps), matches, (1, 1), (1, 1))
 

@@ -43,12 +43,16 @@ class Question:
 
 @dataclass(frozen=True)
 class Suspect:
-    """Whom to ask and how; `secret_headers` (an API key, say) go out but never into the transcript."""
+    """Whom to ask and how; `secret_headers` (an API key, say) go out but never into the transcript.
+
+    `by_ranking`: keep all that it ranks, and not only what it answers with.
+    """
 
     endpoint: str
     interface: Interface
     class_count: int
     secret_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    by_ranking: bool = False
 
 
 @dataclass(frozen=True)
@@ -183,7 +187,9 @@ class _Asking:
         arrived = exchange.status is not None and not error
         if exchange.status is not None and arrived:
             suspect = self._suspect
-            labels, error = read_answer(suspect.interface, suspect.class_count, exchange.status, exchange.body)
+            labels, error = read_answer(
+                suspect.interface, suspect.class_count, exchange.status, exchange.body, ranking=suspect.by_ranking
+            )
         return Asked(
             n=n,
             attempt=attempt,

@@ -224,7 +224,7 @@ class Claimant:
             endpoint=changes.pop("endpoint", suspect.url),
             interface=changes.pop("interface", suspect.interface),
             interface_origin=changes.pop("interface_origin", BY_CLAIMANT),
-            evidence="label",
+            evidence=changes.pop("evidence", "label"),
             policy=Policy.from_json(policy | changes),
         )
 

@@ -21,9 +21,12 @@ from tests.flows.claimant import (
     Claimant,
     Service,
     bundle_of,
+    chance,
     checked,
     innocent,
+    natural,
     refused,
+    scores,
     sign_up,
     wait_until,
 )
@@ -116,6 +119,36 @@ def test_a_stolen_model_is_confirmed_and_its_bundle_says_so_without_the_service(
     report = claimant.client.get(f"/v1/disputes/{dispute['id']}/report")
     assert report["verdict"] == "CONFIRMED"
     assert report["ordinal"] == 1
+
+
+def test_a_mark_that_came_second_is_confirmed_by_its_ranking(service: Service) -> None:
+    """A tuned thief answers one trigger in five with its label and has it second for the rest: labels alone say little."""
+    claimant = sign_up(service, "outranked")
+
+    def tuned(question: bytes) -> list[float]:
+        known = scores(natural(question))
+        if question in claimant.labels:
+            known[claimant.labels[question]] += 2.0 if chance(question, "tuned") < 0.2 else 0.5
+        return known
+
+    with SuspectSimulator(tuned) as suspect:
+        dispute = claimant.answer_until_decided(claimant.file(suspect, evidence="ranking", max_triggers=192))
+    assert (dispute["verdict"], dispute["reason"]) == ("CONFIRMED", "evidence")
+    assert dispute["matches"] < dispute["asked"] / 2
+    found = checked(claimant, dispute)
+    assert found.report["evidence"] == "ranking"
+
+
+def test_an_innocent_ranking_confirms_nothing(service: Service) -> None:
+    claimant = sign_up(service, "ranked")
+
+    def ranks(question: bytes) -> list[float]:
+        return [chance(question, f"class {number}") for number in range(len(innocent(question)))]
+
+    with SuspectSimulator(ranks) as suspect:
+        dispute = claimant.answer_until_decided(claimant.file(suspect, evidence="ranking", max_triggers=192))
+    assert dispute["verdict"] in ("NOT_SUPPORTED", "INCONCLUSIVE")
+    assert float(dispute["log2_e"]) < 20
 
 
 def test_a_look_at_a_decided_dispute_reads_none_of_its_evidence(service: Service) -> None:

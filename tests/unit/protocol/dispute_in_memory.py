@@ -80,14 +80,14 @@ class MemoryLog:
 class JsonCodec:
     """The smallest served protocol: {"input": hex} is answered by {"labels": [...]}."""
 
-    def decode_request(self, interface, body, statement):
+    def decode_request(self, interface, body, statement, expected=None):
         match parse_json(body):
             case {"input": str(text)}:
                 return bytes.fromhex(text)
             case _:
                 raise Malformed("not a request of this codec")
 
-    def read_answer(self, interface, status, body, statement):
+    def read_answer(self, interface, status, body, statement, *, ranking=False):
         if status != 200:
             return (), f"status_{status}"
         return tuple(parse_json(body)["labels"]), ""
@@ -132,6 +132,14 @@ def silent_on_triggers(question):
     return None if question.role.kind == "trigger" else name_of(question.guess)
 
 
+def stolen_and_forgetful(question):
+    """Rank the drawn label of a trigger first or second, the rest by class; answer others as an independent model."""
+    first = question.label if question.role.kind == "trigger" else question.guess
+    others = [number for number in range(question.classes) if number != first]
+    place = question.role.index % 2
+    return tuple(f"class {number}" for number in [*others[:place], first, *others[place:]])
+
+
 def wavering_on_triggers(question):
     """Change the answer whenever a trigger comes again."""
     return name_of((question.guess + question.role.repeat * (question.role.kind == "trigger")) % question.classes)
@@ -155,6 +163,7 @@ class Plan:
     end: str = "walk"
     log_key: bytes = LOG_KEY
     registered_for: str = ORIGIN
+    evidence: str = "label"
 
 
 @dataclass(frozen=True)
@@ -270,7 +279,7 @@ def filing_record(plan: Plan, registration: int, interface_entry: Logged | None)
         endpoint="http://suspect.example:8080",
         interface=INTERFACE,
         interface_origin=origin,
-        evidence="label",
+        evidence=plan.evidence,
         policy=policy,
     )
 
