@@ -28,6 +28,7 @@ from app.cli.agent import Agent
 from app.cli.client import ApiClient, file_dispute, register_statement, register_vendor
 from app.cli.vendor import make_statement
 from app.demo.stage import Stage
+from app.embedding.trigger_order import FamilyOrder
 from app.keys.commitment import MarkingKey
 from app.keys.key_file import encode_cover_set
 from app.keys.labels import draw_labels
@@ -147,7 +148,7 @@ def _dispute(stage: Stage, endpoint: str, covers: int) -> bytes:
         answer = register_vendor(stranger, "Check Ltd", "check@example.org", private_key)
     with ApiClient(stage.url, answer["api_key"]) as client:
         classes = [str(n) for n in range(10)]
-        statement = make_statement(key, client.log.origin, private_key, classes, [["all", TRIGGERS]])
+        statement = make_statement(key, client.log.origin, private_key, classes, [FamilyOrder("all", TRIGGERS)])
         entry_index = register_statement(client, statement, private_key)["entry_index"]
         cover_file = stage.folder / "covers.json"
         cover_file.write_bytes(encode_cover_set(pictures[:32]))

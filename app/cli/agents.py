@@ -15,6 +15,9 @@ from app.cli.parent import WithParent, stop_with_parent
 from app.cli.vendor import DEFAULT_URL, ApiKey, LogKey, Url
 from app.errors import Unavailable
 
+# After an opening the next is soon asked for: waits begin here and double up to those of an idle agent.
+FIRST_WAIT_SECONDS = 0.05
+
 
 def agent(
     key_file: Annotated[Path, typer.Argument(help="The marking key.")],
@@ -27,7 +30,9 @@ def agent(
         int | None,
         typer.Option(help="Log entry of the one registration to answer for; else all of this root.", min=0),
     ] = None,
-    poll_seconds: Annotated[float, typer.Option(help="How often to look for openings to answer.")] = 2.0,
+    poll_seconds: Annotated[
+        float, typer.Option(help="How often to look for openings to answer when there were none.")
+    ] = 2.0,
     as_json: JsonFlag = False,
 ) -> None:
     """Answer all openings of the vendor's disputes until stopped."""
@@ -37,7 +42,7 @@ def agent(
         key = read_key_file(key_file, passphrase_file)
         with ApiClient(url, api_key, log_key) as client:
             answering = Agent(client, key, lambda event: _tell(event, as_json=as_json), registration=registration)
-            is_announced = False
+            is_announced, wait_seconds = False, poll_seconds
             while True:
                 try:
                     if not is_announced:
@@ -49,8 +54,8 @@ def agent(
                     # A service that is away comes back; the openings it asks for then are the same.
                     error_console.print(error.message, markup=False)
                     opened = 0
-                if not opened:
-                    time.sleep(poll_seconds)
+                wait_seconds = FIRST_WAIT_SECONDS if opened else min(2 * wait_seconds, poll_seconds)
+                time.sleep(wait_seconds)
 
 
 def _tell(event: dict[str, Any], *, as_json: bool) -> None:
