@@ -18,11 +18,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from app.embedding.attacks.descent import Effort, computes_half
+from app.embedding.attacks.descent import Effort
 from app.embedding.attacks.heads import head_of, with_head
 from app.embedding.attacks.tuning import tune
 from app.embedding.data import LabelledSet, TrainingData
 from app.embedding.networks import MarkedNetwork
+from app.embedding.precision import computes_half
 from app.embedding.recipe import Recipe
 from app.embedding.run import Progress, count_correct
 from app.embedding.train import choose_device, prepare_torch, train

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from app.embedding.archives import LabelledArrays
 from app.embedding.networks import model_shape
-from app.embedding.recipe import Recipe
 from app.errors import Malformed
 from app.keys.trigger_set import ImageInput, parse_input
 
@@ -146,13 +145,13 @@ class Augmentation:
         return Augmentation(flips, None if self.offsets is None else self.offsets[:, rows], self.padding)
 
 
-def draw_augmentation(count: int, recipe: Recipe, generator: torch.Generator) -> Augmentation:
-    """Draw flips and shifts for a batch of `count` images, as the recipe says."""
-    flips = torch.rand(count, generator=generator) < 0.5 if recipe.flip else None
+def draw_augmentation(count: int, generator: torch.Generator, *, flip: bool, crop_padding: int) -> Augmentation:
+    """Draw for each of `count` images whether it is flipped and how far it is shifted, at most `crop_padding` pixels."""
+    flips = torch.rand(count, generator=generator) < 0.5 if flip else None
     offsets = None
-    if recipe.crop_padding:
-        offsets = torch.randint(0, 2 * recipe.crop_padding + 1, (2, count), generator=generator)
-    return Augmentation(flips, offsets, recipe.crop_padding)
+    if crop_padding:
+        offsets = torch.randint(0, 2 * crop_padding + 1, (2, count), generator=generator)
+    return Augmentation(flips, offsets, crop_padding)
 
 
 def augment(images: Tensor, drawn: Augmentation) -> Tensor:

@@ -22,11 +22,14 @@ from app.embedding.recipe import Recipe
 def autocast_for(
     recipe: Recipe, device: torch.device, network: MarkedNetwork
 ) -> Callable[[], AbstractContextManager[object]]:
-    """Give what opens the recipe's precision around a forward pass; `auto` is bf16 where it pays."""
-    enabled = recipe.precision == "bf16" or (
-        recipe.precision == "auto" and convolves(network) and multiplies_bf16(device)
-    )
+    """Give what opens the recipe's precision around a forward pass."""
+    enabled = computes_half(recipe.precision, device, network)
     return partial(torch.autocast, device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def computes_half(precision: str, device: torch.device, network: nn.Module) -> bool:
+    """Tell whether `precision` means bf16 here; `auto` does where it pays."""
+    return precision == "bf16" or (precision == "auto" and convolves(network) and multiplies_bf16(device))
 
 
 def multiplies_bf16(device: torch.device) -> bool:

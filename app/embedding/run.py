@@ -174,7 +174,8 @@ class TrainingRun:
             yield from shuffled_batches(self.data.task.count, size, self.order)
 
     def _task_batch(self, rows: Tensor) -> LabelledSet:
-        drawn = draw_augmentation(len(rows), self.recipe, self.augmentation)
+        flip, crop_padding = self.recipe.flip, self.recipe.crop_padding
+        drawn = draw_augmentation(len(rows), self.augmentation, flip=flip, crop_padding=crop_padding)
         mine = self.ranks.share(torch.arange(len(rows)))
         chosen = rows[mine].to(self.device)
         inputs = augment(self.data.task.inputs[chosen], drawn.pick(mine))

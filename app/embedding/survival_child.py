@@ -21,12 +21,13 @@ from app.canonical import encode_json, sha256
 from app.embedding.archives import DataForm, load_dataset
 from app.embedding.artifacts import digest_of_file, write_whole
 from app.embedding.attacks.course import Prey
-from app.embedding.attacks.descent import Effort, computes_half
+from app.embedding.attacks.descent import Effort
 from app.embedding.child_order import PlainKey, SealedKey
 from app.embedding.child_talk import Say, device_name, speak
 from app.embedding.data import LabelledSet, check_fits, labelled_set, split_holdout, trigger_set, without_triggers
 from app.embedding.networks import MarkedNetwork, load_network, model_shape, read_header
 from app.embedding.opened_key import labels_of_key, open_marking_key
+from app.embedding.precision import computes_half
 from app.embedding.recipe import MICRO
 from app.embedding.survival import Notebook, Scene, attack_all, score_unattacked
 from app.embedding.survival_order import (

@@ -6,13 +6,14 @@ from torch import nn
 
 from app.embedding.attacks.answering import answers, count_task
 from app.embedding.attacks.catalogue import STEPS
-from app.embedding.attacks.descent import augmented, computes_half
+from app.embedding.attacks.descent import Course, descend, label_loss
 from app.embedding.attacks.extraction import fresh_copy
 from app.embedding.attacks.heads import head_features, head_name, head_of, with_head
 from app.embedding.attacks.overwriting import draw_mark
 from app.embedding.attacks.preprocessing import preprocess
-from app.embedding.data import network_input, seeded
+from app.embedding.data import LabelledSet, network_input, seeded
 from app.embedding.networks import MarkedNetwork, Normalise, build
+from app.embedding.precision import computes_half
 from app.errors import PolicyRefused, TrainingFailed
 from tests.training.runs import image_data, tensor_data
 from tests.training.thieves import TRIGGERS, attack, differing, effort, marked, other_task, state
@@ -226,12 +227,21 @@ def test_what_stands_in_front_leaves_the_network_as_it_is():
     assert not torch.equal(served.seen(DATA.test.inputs, 1), DATA.test.inputs)
 
 
-def test_augmentation_moves_and_flips_but_keeps_the_form():
-    images = network_input(DATA.task.inputs[:8])
-    moved = augmented(images, effort(flip=True, crop_padding=2), seeded(2))
-    assert moved.shape == images.shape
-    assert not torch.equal(moved, images)
-    assert torch.equal(augmented(images, effort(), seeded(2)), images)
+def pictures_seen_in_a_batch(**changes):
+    """Descend on one batch of sixteen equal pictures; count how many different ones the network sees."""
+    network, seen = deepcopy(marked()), []
+    network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    inputs, labels = DATA.task.inputs[:1].repeat(16, 1, 1, 1), DATA.task.labels[:1].repeat(16)
+    loss = label_loss(LabelledSet(inputs, labels))
+    descend(network, inputs, loss, Course(1, 1e-4), effort(**changes), lambda *_: None)
+    assert seen[0].shape == inputs.shape
+    return len(seen[0].unique(dim=0))
+
+
+def test_a_thief_who_augments_moves_each_picture_by_itself_as_the_owner_does():
+    assert pictures_seen_in_a_batch() == 1
+    assert pictures_seen_in_a_batch(flip=True) == 2
+    assert pictures_seen_in_a_batch(crop_padding=2) > 5
 
 
 def test_bfloat16_trains_the_task_as_well():

@@ -14,7 +14,6 @@ from app.embedding.data import (
     trigger_set,
     without_triggers,
 )
-from app.embedding.recipe import Recipe
 from app.errors import Malformed
 from app.keys.trigger_set import ImageInput, TensorInput
 
@@ -83,9 +82,8 @@ def test_data_that_is_all_triggers_is_refused():
 
 
 def test_augmentation_flips_and_shifts_whole_pictures_and_nothing_else():
-    recipe = Recipe.from_options({"network": "mlp", "flip": True, "crop_padding": 1})
     image = torch.arange(1.0, 26.0).reshape(1, 1, 5, 5)
-    seen = augment(image.repeat(200, 2, 1, 1), draw_augmentation(200, recipe, seeded(4)))
+    seen = augment(image.repeat(200, 2, 1, 1), draw_augmentation(200, seeded(4), flip=True, crop_padding=1))
     assert seen.shape == (200, 2, 5, 5)
     assert torch.equal(seen[:, 0], seen[:, 1])
     padded = torch.nn.functional.pad(image, (1, 1, 1, 1))[0, 0]
@@ -102,13 +100,12 @@ def test_augmentation_flips_and_shifts_whole_pictures_and_nothing_else():
 
 def test_without_augmentation_images_stay_as_they_are():
     images = torch.rand(3, 1, 4, 4)
-    assert augment(images, draw_augmentation(3, Recipe.from_options({"network": "mlp"}), seeded(0))) is images
+    assert augment(images, draw_augmentation(3, seeded(0), flip=False, crop_padding=0)) is images
 
 
 def test_a_ranks_share_of_a_batch_is_augmented_like_the_same_rows_of_the_whole():
-    recipe = Recipe.from_options({"network": "mlp", "flip": True, "crop_padding": 2})
     images = torch.randint(0, 256, (9, 3, 6, 6), dtype=torch.uint8)
-    drawn = draw_augmentation(9, recipe, seeded(1))
+    drawn = draw_augmentation(9, seeded(1), flip=True, crop_padding=2)
     for rank in range(2):
         rows = torch.arange(9)[rank::2]
         assert torch.equal(augment(images[rows], drawn.pick(rows)), augment(images, drawn)[rows])

@@ -1,6 +1,7 @@
 """The loop in which an attacker trains: one flat loop for tuning, overwriting, transfer and students.
 
-N rows, K classes. SGD with momentum and weight decay; images are shifted and flipped by batch where the attacker augments.
+N rows, K classes. SGD with momentum and weight decay; where the attacker augments, images are shifted and flipped one by
+one, as in the owner's training.
 
 Invariants: the same seed gives the same weights on the same device; weights that are exactly zero at the start stay so, so
 that a pruned network stays pruned; the given samples are not changed.
@@ -14,9 +15,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from app.embedding.data import LabelledSet, network_input, seeded, shuffled_batches
+from app.embedding.data import LabelledSet, augment, draw_augmentation, network_input, seeded, shuffled_batches
 from app.embedding.networks import MarkedNetwork
-from app.embedding.precision import convolves, lay_out, multiplies_bf16, prefer_layout
+from app.embedding.precision import lay_out, prefer_layout
 from app.errors import TrainingFailed
 
 MOMENTUM = 0.9
@@ -32,7 +33,7 @@ Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Effort:
-    """How much an attacker puts in; `half` trains in bfloat16 where autocast holds."""
+    """How much an attacker puts in; `half` trains in bfloat16, `flip` and `crop_padding` are for images only."""
 
     epochs: int
     student_epochs: int
@@ -72,9 +73,8 @@ def descend(
         total_loss = torch.zeros((), device=device)
         for batch in shuffled_batches(inputs.shape[0], effort.batch_size, order):
             rows = batch.to(device)
-            seen = network_input(inputs[rows])
-            if seen.dim() == 4:
-                seen = lay_out(augmented(seen, effort, augmentation))
+            drawn = draw_augmentation(len(rows), augmentation, flip=effort.flip, crop_padding=effort.crop_padding)
+            seen = lay_out(network_input(augment(inputs[rows], drawn)))
             with torch.autocast(device.type, torch.bfloat16, enabled=effort.half):
                 logits = network(seen)
             loss = loss_of(rows, seen, logits.float())
@@ -97,24 +97,6 @@ def zeros_kept(network: MarkedNetwork) -> list[tuple[Tensor, Tensor]]:
     return [(weight, weight != 0) for weight in weights]
 
 
-def augmented(images: Tensor, effort: Effort, generator: torch.Generator) -> Tensor:
-    """Flip each image or not, and shift the batch within a zero border: (N, C, H, W) float32."""
-    if effort.flip:
-        chosen = (torch.rand(images.shape[0], generator=generator) < 0.5).to(images.device)
-        images = torch.where(chosen[:, None, None, None], images.flip(3), images)
-    if effort.crop_padding:
-        height, width = images.shape[2:]
-        top, left = torch.randint(0, 2 * effort.crop_padding + 1, (2,), generator=generator).tolist()
-        padded = nn.functional.pad(images, (effort.crop_padding,) * 4)
-        images = padded[:, :, top : top + height, left : left + width]
-    return images
-
-
 def label_loss(data: LabelledSet) -> Loss:
     """Give the loss of a data set's own labels."""
     return lambda rows, _seen, logits: nn.functional.cross_entropy(logits, data.labels[rows])
-
-
-def computes_half(precision: str, device: torch.device, network: nn.Module) -> bool:
-    """Tell whether to train in bfloat16: if asked, or (`auto`) where the owner's own training would."""
-    return precision == "bf16" or (precision == "auto" and convolves(network) and multiplies_bf16(device))
