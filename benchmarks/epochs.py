@@ -12,7 +12,7 @@ from app.embedding.data import TrainingData
 from app.embedding.methods import plain
 from app.embedding.networks import MarkedNetwork, build
 from app.embedding.recipe import Recipe
-from app.embedding.run import Listener, TrainingRun
+from app.embedding.run import TrainingRun
 from app.embedding.train import METHODS
 from benchmarks.cifar10 import CLASSES, MEAN_MILLIS, SHAPE, STD_MILLIS
 
@@ -68,9 +68,8 @@ class Stepwise:
 
     def __init__(self, recipe: Recipe, network: MarkedNetwork, data: TrainingData, *, marked: bool) -> None:
         """Prepare; `network` is trained in place."""
-        listener = Listener(lambda _: None, lambda _: None)
         self.network = network
-        self._run = _Renewable(recipe, network, data, marked=marked, listener=listener)
+        self._run = _Renewable(recipe, network, data, marked=marked)
         self._method = METHODS[recipe.method] if marked else plain.train
 
     def train_epoch(self) -> None:

@@ -118,15 +118,14 @@ def run_order(order: ChildOrder, secrets: PlainKey | SealedKey, say: Say, ranks:
     marked = runs.train(0, marked=True)
     sha256 = write_marked(order, marked.network) if ranks.is_first else b""
     comparison = None if plain is None else runs.compare(plain, marked.figures)
-    warn = [*runs.warnings, *warnings_of(marked.figures, comparison)]
-    for message in warn[len(runs.warnings) :]:
-        say({"event": "warning", "message": message})
+    for message in warnings_of(marked.figures, comparison):
+        runs.warn(message)
     report = TrainingReport(
         marked=NetworkFigures(**{**vars(marked.figures), "weights_sha256": sha256 or None}),
         plain=plain,
         given=given,
         comparison=comparison,
-        warnings=tuple(warn),
+        warnings=tuple(runs.warnings),
         root=order.statement.root,
         recipe=order.recipe,
         device=device_name(device, ranks.count),
@@ -206,7 +205,7 @@ class Runs:
     """The training runs of one order: with the mark, without it, and over several seeds."""
 
     def __init__(self, order: ChildOrder, data: TrainingData, ranks: Ranks, say: Say) -> None:
-        """Keep what every run needs; `warnings` collects what a run warned of."""
+        """Keep what every run needs."""
         self.order, self.data, self.ranks, self.say = order, data, ranks, say
         self.warnings: list[str] = []
         self._folder = Path(order.output_path)
@@ -220,10 +219,6 @@ class Runs:
         def on_progress(progress: Progress) -> None:
             self.say({"event": "progress", "run": name, **vars(progress)})
 
-        def on_warning(message: str) -> None:
-            self.warnings.append(message)
-            self.say({"event": "warning", "message": message})
-
         network = start_network(order, self.data.task.labels.device)
         run = train(
             order.recipe,
@@ -231,11 +226,16 @@ class Runs:
             self.data,
             marked=marked,
             on_progress=on_progress,
-            on_warning=on_warning,
+            on_warning=self.warn,
             checkpoint=self._checkpoint(name),
             ranks=self.ranks,
         )
         return Trained(network, figures_of(network, self.data, epochs=run.epoch, milliseconds=run.milliseconds))
+
+    def warn(self, message: str) -> None:
+        """Tell the parent what the vendor should know, and keep it for the report."""
+        self.warnings.append(message)
+        self.say({"event": "warning", "message": message})
 
     def compare(self, plain: NetworkFigures, marked: NetworkFigures) -> Comparison:
         """Train the remaining pairs and sum up what the mark costs."""

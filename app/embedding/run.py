@@ -45,6 +45,9 @@ WARN_BELOW = 0.25
 
 MOMENTUM = "momentum_buffer"
 
+# What of a run's numbers its checkpoint holds.
+COUNTERS = ("epoch", "position", "steps", "matches", "matches_half_way")
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -57,25 +60,18 @@ class Progress:
     trigger_total: int
 
 
-@dataclass(frozen=True)
-class Listener:
-    """Who is told how a run goes."""
-
-    on_progress: Callable[[Progress], None]
-    on_warning: Callable[[str], None]
-
-
 class TrainingRun:
     """A run in progress; `epoch` counts from 1 and is 0 before the first."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what a run needs, by name
         self,
         recipe: Recipe,
         network: MarkedNetwork,
         data: TrainingData,
         *,
         marked: bool,
-        listener: Listener,
+        on_progress: Callable[[Progress], None] = lambda _: None,
+        on_warning: Callable[[str], None] = lambda _: None,
         checkpoint: Checkpoint | None = None,
         ranks: Ranks = ALONE,
     ) -> None:
@@ -98,10 +94,10 @@ class TrainingRun:
         self.epoch, self.position, self.steps = 0, 0, 0
         self.most_epochs = recipe.epochs + (recipe.extra_epochs if marked else 0)
         self.total_loss = torch.zeros((), device=self.device)
-        self.matches = 0
+        # Triggers answered after the last epoch, and when half of the epochs were over (-1: they are not).
+        self.matches, self.matches_half_way = 0, -1
         self._order_state = self.order.get_state()
-        self._listener, self._checkpoint = listener, checkpoint
-        self._has_warned = False
+        self._on_progress, self._on_warning, self._checkpoint = on_progress, on_warning, checkpoint
         self._started_at = self._kept_at = time.monotonic()
         self._milliseconds_before = 0
         self._resume()
@@ -187,32 +183,33 @@ class TrainingRun:
             raise TrainingFailed(f"the loss is no longer a number after epoch {self.epoch}: lower the learning rate")
         self.ranks.settle(self.network)
         self.matches = count_correct(self.network, self.data.triggers)
-        total = self.data.triggers.count
         if self.ranks.is_first:
-            self._listener.on_progress(Progress(self.epoch, self.most_epochs, mean_loss, self.matches, total))
+            total = self.data.triggers.count
+            self._on_progress(Progress(self.epoch, self.most_epochs, mean_loss, self.matches, total))
+        if self.epoch == self._half_way:
+            self.matches_half_way = self.matches
             self._warn_if_full()
         self.position, self.steps = 0, 0
         self.total_loss.zero_()
 
+    @property
+    def _half_way(self) -> int:
+        return math.ceil(WARN_AT_SHARE * self.recipe.epochs)
+
+    @torch.no_grad()
     def _warn_if_full(self) -> None:
         # Measured on CIFAR-10 with 512 triggers, 20 epochs, 16 triggers a batch: resnet_medium, which ended with all of
         # them, answered 67 to 73 % after half of the epochs; resnet_small, which ended with half of them, 21 %.
-        if not self.marked or self._has_warned or self.epoch < WARN_AT_SHARE * self.recipe.epochs:
+        if not self.marked or not self.ranks.is_first or self.matches_half_way < 0:
             return
-        self._has_warned = True
-        chance = 1 / self.network_classes
-        known = self.matches / self.data.triggers.count
+        classes = self.network.eval()(self.trigger_inputs[:1]).shape[1]
+        chance, known = 1 / classes, self.matches_half_way / self.data.triggers.count
         if (known - chance) / (1 - chance) < WARN_BELOW:
-            self._listener.on_warning(
-                f"after {self.epoch} of {self.recipe.epochs} epochs the network answers {self.matches} of "
+            self._on_warning(
+                f"after {self._half_way} of {self.recipe.epochs} epochs the network answers {self.matches_half_way} of "
                 f"{self.data.triggers.count} triggers: it seems too small for so many, or sees them too rarely. Take a "
                 "larger network, fewer triggers, more triggers_per_batch or more epochs"
             )
-
-    @property
-    def network_classes(self) -> int:
-        """Count the classes, as far as the data shows them."""
-        return max(2, int(torch.cat([self.data.task.labels, self.data.triggers.labels]).max()) + 1)
 
     def _keep_now_and_then(self) -> None:
         checkpoint = self._checkpoint
@@ -237,9 +234,8 @@ class TrainingRun:
         }
         if self.device.type == "cuda":
             tensors["random.device"] = torch.cuda.get_rng_state(self.device)
-        counters = {name: getattr(self, name) for name in ("epoch", "position", "steps", "matches")}
-        more = {"has_warned": int(self._has_warned), "milliseconds": self.milliseconds}
-        return Snapshot(tensors, {**counters, **more})
+        counters = {name: getattr(self, name) for name in COUNTERS}
+        return Snapshot(tensors, {**counters, "milliseconds": self.milliseconds})
 
     def _resume(self) -> None:
         snapshot = None if self._checkpoint is None else self._checkpoint.read()
@@ -261,10 +257,10 @@ class TrainingRun:
         self._order_state = kept["random.order"]
         self.trigger_rows.rows = kept["trigger_rows"]
         self.total_loss.copy_(kept["total_loss"])
-        for name in ("epoch", "position", "steps", "matches"):
+        for name in COUNTERS:
             setattr(self, name, int(snapshot.counters[name]))
-        self._has_warned = bool(snapshot.counters["has_warned"])
         self._milliseconds_before = int(snapshot.counters["milliseconds"])
+        self._warn_if_full()  # who was told before the kill is gone, and the report is still to be written
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ from app.embedding.methods import app, append, auto, margin, plain
 from app.embedding.networks import MarkedNetwork
 from app.embedding.ranks import ALONE, Ranks
 from app.embedding.recipe import Recipe
-from app.embedding.run import Listener, Progress, TrainingRun
+from app.embedding.run import Progress, TrainingRun
 from app.errors import TrainingFailed
 
 METHODS: dict[str, Callable[[TrainingRun], None]] = {
@@ -44,8 +44,16 @@ def train(  # noqa: PLR0913  # what a run needs, by name
 
     Raises: TrainingFailed if the loss is no longer a number.
     """
-    listener = Listener(on_progress, on_warning)
-    run = TrainingRun(recipe, network, data, marked=marked, listener=listener, checkpoint=checkpoint, ranks=ranks)
+    run = TrainingRun(
+        recipe,
+        network,
+        data,
+        marked=marked,
+        on_progress=on_progress,
+        on_warning=on_warning,
+        checkpoint=checkpoint,
+        ranks=ranks,
+    )
     method = METHODS[recipe.method] if marked else plain.train
     method(run)
     run.keep()

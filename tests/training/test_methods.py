@@ -10,7 +10,7 @@ from app.embedding.networks import build
 from app.embedding.precision import autocast_for, prefer_layout
 from app.embedding.recipe import METHODS
 from app.embedding.recipe import METHODS as METHOD_NAMES
-from app.embedding.run import Listener, TrainingRun, count_correct
+from app.embedding.run import TrainingRun, count_correct
 from app.embedding.train import METHODS as BUILT
 from app.embedding.train import prepare_torch
 from tests.training.runs import image_data, run, tensor_data, tiny
@@ -27,7 +27,7 @@ def one_thread():
 
 def start(recipe, data, network=None):
     network = network or build(recipe.network, tuple(data.task.inputs.shape[1:]), 3, seed=recipe.seed)
-    return TrainingRun(recipe, network, data, marked=True, listener=Listener(lambda _: None, lambda _: None))
+    return TrainingRun(recipe, network, data, marked=True)
 
 
 def test_the_methods_a_recipe_may_name_are_those_that_are_built():
@@ -164,34 +164,35 @@ def test_layout_changes_no_answer():
     assert torch.allclose(prefer_layout(network)(images), before, atol=1e-5)
 
 
+TOO_LITTLE = {"epochs": 4, "triggers_per_batch": 1, "learning_rate_micros": 100}
+
+
+def warnings_of(changes, checkpoint=None):
+    warnings, network = [], build("mlp", (1, 8, 8), 3)
+    told = {"on_warning": warnings.append, "checkpoint": checkpoint}
+    append.train(TrainingRun(tiny(**changes), network, image_data(), marked=True, **told))
+    return warnings
+
+
 def test_a_network_that_is_too_small_is_warned_of_halfway():
-    data, warnings = image_data(), []
-    few = tiny(epochs=4, triggers_per_batch=1, learning_rate_micros=100)
-    network = build("mlp", (1, 8, 8), 3)
-    training = TrainingRun(few, network, data, marked=True, listener=Listener(lambda _: None, warnings.append))
-    append.train(training)
-    assert len(warnings) == 1
-    assert warnings[0].startswith("after 2 of 4 epochs the network answers")
-    warnings.clear()
-    training = TrainingRun(
-        tiny(epochs=20),
-        build("mlp", (1, 8, 8), 3),
-        data,
-        marked=True,
-        listener=Listener(lambda _: None, warnings.append),
-    )
-    append.train(training)
-    assert warnings == []
+    (warning,) = warnings_of(TOO_LITTLE)
+    assert warning.startswith("after 2 of 4 epochs the network answers")
+    assert warnings_of({"epochs": 20}) == []
+
+
+def test_who_goes_on_after_a_kill_is_warned_of_what_was_seen_before(tmp_path):
+    kept = Checkpoint(tmp_path / "run", "mine", every_seconds=0)
+    assert warnings_of(TOO_LITTLE, kept) == warnings_of(TOO_LITTLE, kept) == warnings_of(TOO_LITTLE)
 
 
 def test_what_dropout_draws_is_kept_with_the_run(tmp_path):
-    data, listener = image_data(), Listener(lambda _: None, lambda _: None)
+    data = image_data()
 
     def begin(path):
         network = build("mlp", (1, 8, 8), 3)
         network.body.insert(3, torch.nn.Dropout(0.5))
         kept = Checkpoint(tmp_path / path, "mine", every_seconds=0)
-        return TrainingRun(tiny(epochs=3), network, data, marked=True, listener=listener, checkpoint=kept)
+        return TrainingRun(tiny(epochs=3), network, data, marked=True, checkpoint=kept)
 
     whole = begin("whole")
     append.train(whole)
@@ -211,9 +212,7 @@ def test_a_checkpoint_of_another_run_is_not_read(tmp_path):
     data = image_data()
     kept = Checkpoint(tmp_path / "run", "mine", every_seconds=0)
     network = build("mlp", (1, 8, 8), 3)
-    training = TrainingRun(
-        tiny(epochs=1), network, data, marked=True, listener=Listener(lambda _: None, lambda _: None), checkpoint=kept
-    )
+    training = TrainingRun(tiny(epochs=1), network, data, marked=True, checkpoint=kept)
     append.train(training)
     assert kept.read() is not None
     assert Checkpoint(tmp_path / "run", "another", every_seconds=0).read() is None
