@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits
 
+from app.embedding.answering import count_correct
 from app.embedding.archives import LabelledArrays
 from app.embedding.data import LabelledSet, TrainingData, labelled_set, seeded
 from app.embedding.networks import build
 from app.embedding.recipe import MICRO, Recipe
-from app.embedding.run import count_correct
 from app.embedding.train import train
 from benchmarks.cifar10 import CACHE
 from benchmarks.epochs import clock

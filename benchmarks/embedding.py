@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 
+from app.embedding.answering import count_correct
 from app.embedding.data import TrainingData
 from app.embedding.networks import MarkedNetwork
 from app.embedding.recipe import Recipe
-from app.embedding.run import count_correct
 from app.embedding.train import choose_device, prepare_torch, train
 from benchmarks import amulet, cifar10, results, trigger_pictures
 from benchmarks.epochs import Spent, Stepwise, clock, start_network, take_turns

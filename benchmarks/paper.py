@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from app.embedding.answering import count_correct
 from app.embedding.attacks.descent import Effort
 from app.embedding.attacks.heads import head_of, with_head
 from app.embedding.attacks.tuning import tune
@@ -25,7 +26,7 @@ from app.embedding.data import LabelledSet, TrainingData
 from app.embedding.networks import MarkedNetwork
 from app.embedding.precision import computes_half
 from app.embedding.recipe import Recipe
-from app.embedding.run import Progress, count_correct
+from app.embedding.run import Progress
 from app.embedding.train import choose_device, prepare_torch, train
 from app.errors import TrainingFailed
 from benchmarks import cifar10, paper_picture, results, trigger_pictures

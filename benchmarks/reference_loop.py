@@ -16,10 +16,10 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset
 
+from app.embedding.answering import count_correct
 from app.embedding.data import LabelledSet, TrainingData
 from app.embedding.networks import MarkedNetwork
 from app.embedding.recipe import MICRO, MILLI, Recipe
-from app.embedding.run import count_correct
 
 
 class Pictures(Dataset[tuple[Tensor, int]]):

@@ -24,10 +24,10 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from app.embedding.answering import count_correct
 from app.embedding.data import LabelledSet, TrainingData
 from app.embedding.networks import MarkedNetwork, build, load_network, save_weights
 from app.embedding.recipe import Recipe
-from app.embedding.run import count_correct
 from app.embedding.train import prepare_torch, train
 from app.keys.key_file import encode_cover_set
 from app.keys.trigger_set import ImageInput

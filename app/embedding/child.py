@@ -26,6 +26,7 @@ import torch
 from torch import distributed as dist
 
 from app.canonical import lp, sha256, u32
+from app.embedding.answering import count_correct
 from app.embedding.archives import DataForm, load_dataset
 from app.embedding.artifacts import MARKED_WEIGHTS, REPORT, UNFINISHED_RUN, digest_of_file, is_program, write_whole
 from app.embedding.checkpoint import Checkpoint
@@ -61,7 +62,7 @@ from app.embedding.networks import (
 from app.embedding.opened_key import labels_of_key, open_marking_key
 from app.embedding.ranks import ALONE, Ranks
 from app.embedding.recipe import EXPORTED, MILLI
-from app.embedding.run import Progress, count_correct
+from app.embedding.run import Progress
 from app.embedding.train import choose_device, prepare_torch, train
 from app.errors import Malformed
 from app.keys.commitment import MarkingKey

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from app.embedding.answering import count_correct
 from app.embedding.checkpoint import Checkpoint, Snapshot
 from app.embedding.data import (
     LabelledSet,
@@ -34,9 +35,6 @@ from app.embedding.precision import autocast_for, prefer_layout
 from app.embedding.ranks import ALONE, Ranks
 from app.embedding.recipe import MICRO, MILLI, Recipe
 from app.errors import TrainingFailed
-
-# Rows at once when only answering: 1,024 images of 224x224x3 as float32 are 600 MB, which any device holds.
-ANSWER_BATCH = 1024
 
 # A run that has had this share of its epochs and knows fewer triggers than this beyond chance will not hold them all: see
 # `_warn_if_full` for where the figures come from.
@@ -261,15 +259,3 @@ class TrainingRun:
             setattr(self, name, int(snapshot.counters[name]))
         self._milliseconds_before = int(snapshot.counters["milliseconds"])
         self._warn_if_full()  # who was told before the kill is gone, and the report is still to be written
-
-
-@torch.no_grad()
-def count_correct(network: MarkedNetwork, data: LabelledSet) -> int:
-    """Count the rows whose label the network answers in float32 (ties: the lower class)."""
-    network.eval()
-    correct = 0
-    for rows in torch.split(torch.arange(data.count), ANSWER_BATCH):
-        chosen = rows.to(data.labels.device)
-        answers = network(network_input(data.inputs[chosen])).argmax(dim=1)
-        correct += int((answers == data.labels[chosen]).sum())
-    return correct

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.canonical import encode_json, parse_json
+from app.embedding.answering import count_correct, count_matches
 from app.embedding.artifacts import write_whole
-from app.embedding.attacks.answering import count_matches, count_task
 from app.embedding.attacks.catalogue import parse_attack
 from app.embedding.attacks.course import Beginnings, Prey, Served, run_attack
 from app.embedding.attacks.descent import Effort
@@ -105,10 +105,10 @@ def score(scene: Scene, name: str, served: Served, started: float) -> Measured:
     pirate = None
     if served.pirate is not None:
         mark = LabelledSet(served.seen(served.pirate.inputs, seed + 2), served.pirate.labels)
-        pirate = (count_task(network, mark), mark.count)
+        pirate = (count_correct(network, mark), mark.count)
     return Measured(
         attack=name,
-        task_correct=count_task(network, test),
+        task_correct=count_correct(network, test),
         task_total=test.count,
         matches=None if is_other else count_matches(network, triggers, scene.families),
         owners_head=_with_owners_head(scene, served, triggers),

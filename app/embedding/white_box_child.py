@@ -14,8 +14,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from app.embedding.answering import count_matches
 from app.embedding.artifacts import digest_of_file, write_whole
-from app.embedding.attacks.answering import count_matches
 from app.embedding.attacks.heads import head_of, with_head
 from app.embedding.child_order import PlainKey, SealedKey
 from app.embedding.child_talk import Say, speak

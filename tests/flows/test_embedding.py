@@ -11,10 +11,10 @@ import httpx2
 import pytest
 
 from app.cli.client import ApiClient
+from app.embedding.answering import count_correct
 from app.embedding.artifacts import digest_of_file
 from app.embedding.data import trigger_set
 from app.embedding.networks import load_network
-from app.embedding.run import count_correct
 from app.errors import Unavailable
 from app.keys.commitment import MarkingKey
 from app.keys.labels import draw_labels

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from app.embedding.answering import count_correct
 from app.embedding.child_order import PlainKey
 from app.embedding.networks import load_network
 from app.embedding.recipe import Recipe
-from app.embedding.run import count_correct
 from app.embedding.train import choose_device, prepare_torch
 from app.embedding.training_process import run_child
 from app.keys.key_file import encode_key_file

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from app.embedding.attacks.answering import answers, count_task
+from app.embedding.answering import answers, count_correct
 from app.embedding.attacks.catalogue import STEPS
 from app.embedding.attacks.descent import Course, descend, label_loss
 from app.embedding.attacks.extraction import fresh_copy
@@ -23,11 +23,11 @@ HEAD = {"body.13.weight", "body.13.bias"}
 
 
 def task_correct(network):
-    return count_task(network, DATA.test)
+    return count_correct(network, DATA.test)
 
 
 def trigger_matches(network):
-    return count_task(network, DATA.triggers)
+    return count_correct(network, DATA.triggers)
 
 
 def test_the_network_to_be_stolen_knows_task_and_triggers():
@@ -77,8 +77,8 @@ def test_a_retrained_network_learns_its_task_again():
 def test_a_pirate_plants_a_mark_of_its_own_as_large_as_the_owners():
     served = attack("pirate", epochs=15)
     assert served.pirate.count == TRIGGERS
-    assert count_task(served.network, served.pirate) > count_task(marked(), served.pirate)
-    assert count_task(served.network, served.pirate) >= 10
+    assert count_correct(served.network, served.pirate) > count_correct(marked(), served.pirate)
+    assert count_correct(served.network, served.pirate) >= 10
     assert task_correct(served.network) >= 28
 
 
@@ -93,7 +93,7 @@ def test_a_pirate_of_tensor_inputs_draws_values_like_the_data():
 def test_transfer_learns_the_other_task_with_a_head_of_its_own():
     network = attack("transfer", epochs=8).network
     assert head_of(network).out_features == 2
-    assert count_task(network, other_task()) >= 80
+    assert count_correct(network, other_task()) >= 80
     restored = with_head(network, head_of(marked()))
     assert restored(network_input(DATA.test.inputs)).shape == (30, 3)
 

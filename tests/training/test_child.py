@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from app.embedding.answering import count_correct
 from app.embedding.artifacts import MARKED_WEIGHTS, REPORT, UNFINISHED_RUN, check_artifact
 from app.embedding.child_order import PlainKey, SealedKey, TrainingReport, write_frames
 from app.embedding.data import trigger_set
 from app.embedding.networks import build, load_network, save_weights
 from app.embedding.recipe import Recipe
-from app.embedding.run import count_correct
 from app.embedding.training_process import STOPPED, run_child
 from app.errors import TrainingFailed
 from app.keys.commitment import MarkingKey

@@ -6,13 +6,13 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from app.embedding.answering import count_correct
 from app.embedding.artifacts import MARKED_WEIGHTS, digest_of_file
 from app.embedding.checkpoint import Checkpoint, Snapshot
 from app.embedding.child_order import PlainKey
 from app.embedding.exported import load_program
 from app.embedding.networks import build_exported, load_network, read_header, save_weights
 from app.embedding.recipe import Recipe
-from app.embedding.run import count_correct
 from app.embedding.timm_networks import import_timm
 from app.embedding.training_process import run_child
 from app.errors import Malformed, TrainingFailed

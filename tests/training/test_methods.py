@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from app.embedding.answering import count_correct
 from app.embedding.batch_norm import clean_statistics
 from app.embedding.checkpoint import Checkpoint
 from app.embedding.methods import append, auto, margin
@@ -10,7 +11,7 @@ from app.embedding.networks import build
 from app.embedding.precision import autocast_for, prefer_layout
 from app.embedding.recipe import METHODS
 from app.embedding.recipe import METHODS as METHOD_NAMES
-from app.embedding.run import TrainingRun, count_correct
+from app.embedding.run import TrainingRun
 from app.embedding.train import METHODS as BUILT
 from app.embedding.train import prepare_torch
 from tests.training.runs import image_data, run, tensor_data, tiny

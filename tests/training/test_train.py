@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from app.embedding.answering import count_correct
 from app.embedding.networks import build
-from app.embedding.run import count_correct
 from app.embedding.train import choose_device, prepare_torch, train
 from app.errors import TrainingFailed
 from tests.training.runs import image_data, run, tensor_data, tiny

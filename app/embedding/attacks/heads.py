@@ -12,7 +12,7 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
-from app.embedding.attacks.answering import ANSWER_BATCH
+from app.embedding.answering import ANSWER_BATCH
 from app.embedding.data import network_input
 from app.embedding.networks import MarkedNetwork
 from app.errors import PolicyRefused

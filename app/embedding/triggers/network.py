@@ -7,9 +7,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from app.embedding.data import network_input
+from app.embedding.answering import answers
 from app.embedding.networks import MarkedNetwork, load_network, model_shape, read_header
-from app.embedding.run import ANSWER_BATCH
 from app.embedding.triggers.source import Answer, Images, Source
 from app.errors import Malformed
 
@@ -31,10 +30,7 @@ def with_network(source: Source, path: Path, classes: int = 0) -> Source:
 def answer_of(network: MarkedNetwork) -> Answer:
     """Let a network in evaluation mode answer images on the CPU."""
 
-    @torch.no_grad()
     def answer(images: Images) -> NDArray[np.int64]:
-        batches = torch.split(torch.from_numpy(images).permute(0, 3, 1, 2), ANSWER_BATCH)
-        answers = [network(network_input(batch)).argmax(dim=1).numpy() for batch in batches]
-        return np.concatenate([np.zeros(0, np.int64), *answers])
+        return np.asarray(answers(network, torch.from_numpy(images).permute(0, 3, 1, 2)).numpy(), np.int64)
 
     return answer

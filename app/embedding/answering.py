@@ -24,7 +24,7 @@ def answers(network: MarkedNetwork, inputs: Tensor) -> Tensor:
     return torch.cat([network(network_input(batch)).argmax(dim=1) for batch in batches])
 
 
-def count_task(network: MarkedNetwork, data: LabelledSet) -> int:
+def count_correct(network: MarkedNetwork, data: LabelledSet) -> int:
     """Count the rows answered with their label."""
     return int((answers(network, data.inputs) == data.labels).sum())
 
