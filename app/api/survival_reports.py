@@ -69,7 +69,9 @@ class NewSurvivalReport(NewOrderBody):
         examples=[EXAMPLE_SETTINGS],
     )
     model: Hex32 = Field(description="SHA-256 of an artifact: the marked weights, such as an embedding's.")
-    plain_model: Hex32 | None = Field(None, description="The control: weights of the same network without the mark.")
+    plain_model: Hex32 | None = Field(
+        None, description="The control: the same network without the mark, weights or a program (.pt2)."
+    )
     program: Hex32 | None = Field(None, description="Weights of your own program (.pt2) need it again.")
     train_data: Hex32 = Field(description="The training data, of which the attacker has a share.")
     test_data: Hex32 | None = Field(None, description="The same for testing; null: a share of the data is held out.")

@@ -34,7 +34,9 @@ class NetworkControl(Body):
 class NewWhiteBoxCheck(NewOrderBody):
     """Which weights are asked, and with which head beside their own."""
 
-    suspect: Hex32 = Field(description="SHA-256 of an uploaded artifact: the suspect's weights (safetensors).")
+    suspect: Hex32 = Field(
+        description="SHA-256 of an uploaded artifact: the suspect's weights (safetensors) or program (.pt2)."
+    )
     program: Hex32 | None = Field(None, description="Weights of an exported program (.pt2) need it again.")
     head: Hex32 | None = Field(
         None,

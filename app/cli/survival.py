@@ -31,7 +31,9 @@ def survive(
     out: Annotated[Path, typer.Option(help="Folder for report and page; a killed run goes on there.")],
     test_data: Annotated[Path | None, typer.Option(help="Test data; else a share of --data is held out.")] = None,
     attacker_data: Annotated[Path | None, typer.Option(help="The attacker's own data, instead of a share.")] = None,
-    plain: Annotated[Path | None, typer.Option(help="The same network without the mark, as the control.")] = None,
+    plain: Annotated[
+        Path | None, typer.Option(help="The same network without the mark, weights or .pt2, as the control.")
+    ] = None,
     program: Annotated[Path | None, typer.Option(help="The .pt2 program whose weights these are, if they are.")] = None,
     transfer_data: Annotated[Path | None, typer.Option(help="Another task's data, for the attack transfer.")] = None,
     transfer_classes: Annotated[str, typer.Option(help="Classes of --transfer-data, separated by commas.")] = "",
@@ -122,7 +124,7 @@ def _path(path: Path | None) -> str | None:
 def white_box(
     key_file: Annotated[Path, typer.Argument(help="The marking key.")],
     registration: Annotated[str, typer.Argument(help="The registration's id.")],
-    suspect: Annotated[Path, typer.Option(help="The suspect's weights (safetensors).")],
+    suspect: Annotated[Path, typer.Option(help="The suspect: weights (safetensors) or a .pt2 program.")],
     out: Annotated[Path, typer.Option(help="Folder for the report.")],
     head: Annotated[Path | None, typer.Option(help="The vendor's own head, or weights that hold it.")] = None,
     head_entry: Annotated[int | None, typer.Option(help="Log index of the model entry of --head.")] = None,
@@ -131,7 +133,7 @@ def white_box(
     ] = None,
     suspect_since: Annotated[str, typer.Option(help="Since when the suspect's weights are known, in UTC.")] = "",
     control: Annotated[
-        list[str] | None, typer.Option(help="NAME=FILE of a network without the mark. Repeatable.")
+        list[str] | None, typer.Option(help="NAME=FILE of a network without the mark, weights or .pt2. Repeatable.")
     ] = None,
     program: Annotated[Path | None, typer.Option(help="The .pt2 program whose weights these are, if they are.")] = None,
     bits: Annotated[int, typer.Option(help="Strength: 64 or 80.")] = 64,

@@ -12,6 +12,8 @@ Invariants: weights load only if every name, shape and dtype is the network's ow
 here unpickles. Initial weights depend on the seed alone, not on the device.
 """
 
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,7 +25,7 @@ from torch import Tensor, nn
 
 from app.canonical import Record, as_form, choice, integer, nullable, octets, sequence
 from app.embedding.architectures import BUILDERS
-from app.embedding.artifacts import digest_of_file, write_whole
+from app.embedding.artifacts import digest_of_file, is_program, write_whole
 from app.embedding.exported import load_program
 from app.embedding.recipe import DEVIATIONS, EXPORTED, MEANS, MILLI, NETWORKS, TIMM, network_name
 from app.embedding.timm_networks import build_timm
@@ -244,3 +246,30 @@ def load_network(path: Path, program: Path | None = None) -> MarkedNetwork:
         network = build(header.network, header.shape, header.classes, mean_millis=unit, std_millis=unit)
     load_weights(network, path)
     return network
+
+
+def open_network(
+    path: Path, shape: tuple[int, ...], classes: int, program: Path | None = None, beside: Sequence[Path] = ()
+) -> MarkedNetwork:
+    """Read a network from its weights, or from a program as it is; both take `shape`, a program also answers `classes`.
+
+    A program does not say how its inputs are normalised: weights of it `beside` it do, otherwise they are not.
+    Raises: Malformed, TooLarge or UnsupportedMedia; PolicyRefused if it is timm's and timm is not installed.
+    """
+    if is_program(path):
+        mean_millis, std_millis = _normalisation_beside(path, beside)
+        return build_exported(path, shape, classes, mean_millis=mean_millis, std_millis=std_millis)
+    header = read_header(path)
+    if header.shape != shape:
+        raise Malformed(f"{path.name} takes inputs of {header.shape}; registered are {shape}")
+    return load_network(path, program)
+
+
+def _normalisation_beside(program: Path, beside: Sequence[Path]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    digest = digest_of_file(program)
+    for path in beside:
+        with suppress(Malformed):  # another program, or a head in a file of its own: neither has a header
+            header = read_header(path)
+            if header.program == digest:
+                return header.mean_millis, header.std_millis
+    return (), ()

@@ -19,13 +19,13 @@ import torch
 
 from app.canonical import encode_json, sha256
 from app.embedding.archives import DataForm, load_dataset
-from app.embedding.artifacts import digest_of_file, write_whole
+from app.embedding.artifacts import digest_of_file, is_program, write_whole
 from app.embedding.attacks.course import Prey
 from app.embedding.attacks.descent import Effort
 from app.embedding.child_order import PlainKey, SealedKey
 from app.embedding.child_talk import Say, device_name, speak
 from app.embedding.data import LabelledSet, check_fits, labelled_set, split_holdout, trigger_set, without_triggers
-from app.embedding.networks import MarkedNetwork, load_network, model_shape, read_header
+from app.embedding.networks import MarkedNetwork, model_shape, open_network, read_header
 from app.embedding.opened_key import labels_of_key, open_marking_key
 from app.embedding.precision import computes_half
 from app.embedding.recipe import MICRO
@@ -161,18 +161,15 @@ def read_scene(order: SurvivalOrder, triggers: LabelledSet, device: torch.device
 
 
 def read_network(order: SurvivalOrder, path: str, device: torch.device) -> MarkedNetwork:
-    """Read a network of the registration's shape and classes.
+    """Read a network of the registration's shape and classes, from weights or a program.
 
-    Raises: Malformed or TooLarge.
+    Raises: Malformed, TooLarge or UnsupportedMedia.
     """
-    header, shape = read_header(Path(path)), model_shape(order.statement.kind, order.statement.shape)
-    if (header.shape, header.classes) != (shape, len(order.statement.classes)):
-        raise Malformed(
-            f"{Path(path).name} is a network of {header.classes} classes for {header.shape}; "
-            f"registered are {len(order.statement.classes)} for {shape}"
-        )
+    shape, classes = model_shape(order.statement.kind, order.statement.shape), len(order.statement.classes)
+    if not is_program(Path(path)) and (found := read_header(Path(path)).classes) != classes:
+        raise Malformed(f"{Path(path).name} is a network of {found} classes; registered are {classes}")
     program = None if order.program_path is None else Path(order.program_path)
-    return load_network(Path(path), program).to(device)
+    return open_network(Path(path), shape, classes, program, [Path(order.weights_path)]).to(device)
 
 
 def _load(path: str, form: DataForm) -> LabelledSet:

@@ -134,7 +134,7 @@ class WhiteBoxOrder(Record):
     threads: int = field(metadata=as_form(integer(0, 1_024)))
     output_path: str = field(metadata=as_form(PATH))
     key_form: Any = field(metadata=as_form(choice("plain", "sealed")))
-    # Weights of a vendor's own program need it again, whosoever they are.
+    # Weights of a vendor's own program need it again, whosoever they are; a suspect or control that is a program does not.
     program_path: str | None = field(default=None, metadata=as_form(nullable(PATH)))
 
     @property

@@ -4,7 +4,8 @@ Counts what a suspect's weights answer to the triggers with their own head and, 
 
 Invariants: the files counted with are those that the admission names, by SHA-256; nothing secret leaves but counts.
 Source: protocol.md section 7.
-Trust: the suspect's weights are a stranger's file: safetensors only, read by app.embedding.networks.
+Trust: suspect and controls are strangers' files, weights or programs, read by app.embedding.networks; the parent lets no
+program in here that it cannot confine.
 """
 
 import sys
@@ -15,12 +16,19 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from app.embedding.answering import count_matches
-from app.embedding.artifacts import digest_of_file, write_whole
+from app.embedding.artifacts import digest_of_file, is_program, write_whole
 from app.embedding.attacks.heads import head_of, with_head
 from app.embedding.child_order import PlainKey, SealedKey
 from app.embedding.child_talk import Say, speak
 from app.embedding.data import LabelledSet, check_fits, trigger_set
-from app.embedding.networks import MAX_WEIGHTS_BYTES, MarkedNetwork, load_network, model_shape, read_header
+from app.embedding.networks import (
+    MAX_WEIGHTS_BYTES,
+    MarkedNetwork,
+    load_network,
+    model_shape,
+    open_network,
+    read_header,
+)
 from app.embedding.opened_key import labels_of_key, open_marking_key
 from app.embedding.train import choose_device, prepare_torch
 from app.embedding.white_box import (
@@ -55,11 +63,12 @@ def run_white_box(order: WhiteBoxOrder, secrets: PlainKey | SealedKey, _say: Say
     check_fits(triggers, order.statement.kind, order.statement.shape, len(order.statement.classes))
     suspect = _read_network(order, order.suspect_path, device)
     own_head = None
-    if read_header(Path(order.suspect_path)).classes == len(order.statement.classes):
+    suspect_file = Path(order.suspect_path)
+    if is_program(suspect_file) or read_header(suspect_file).classes == len(order.statement.classes):
         own_head = own_head_of(order.statement, count_matches(suspect, triggers, order.statement.families), order.bits)
     report = WhiteBoxReport(
         root=order.statement.root,
-        suspect_sha256=digest_of_file(Path(order.suspect_path)),
+        suspect_sha256=digest_of_file(suspect_file),
         own_head=own_head,
         not_evidence=_with_vendors_head(order, suspect, triggers, device),
     )
@@ -100,6 +109,8 @@ def read_head(path: Path, admission: Admission, program: Path | None = None) -> 
     """
     if digest_of_file(path) != admission.head_sha256:
         raise Malformed(f"{path.name} is not the head that was admitted: its SHA-256 is another")
+    if is_program(path):
+        raise Malformed(f"{path.name} is a program: give the head as weights of it, or in a file of its own")
     if path.stat().st_size > MAX_WEIGHTS_BYTES:
         raise TooLarge(f"weights may have {MAX_WEIGHTS_BYTES} bytes")
     try:
@@ -120,10 +131,11 @@ def read_head(path: Path, admission: Admission, program: Path | None = None) -> 
 
 
 def _read_network(order: WhiteBoxOrder, path: str, device: torch.device) -> MarkedNetwork:
-    shape = model_shape(order.statement.kind, order.statement.shape)
-    if read_header(Path(path)).shape != shape:
-        raise Malformed(f"{Path(path).name} takes inputs of {read_header(Path(path)).shape}; registered are {shape}")
-    return load_network(Path(path), _program(order)).to(device)
+    shape, classes = model_shape(order.statement.kind, order.statement.shape), len(order.statement.classes)
+    # What the vendor gave is believed before what the suspect's file says of a program.
+    beside = (order.head_path, *(control.path for control in order.controls), order.suspect_path)
+    others = [Path(other) for other in beside if other is not None]
+    return open_network(Path(path), shape, classes, _program(order), others).to(device)
 
 
 def _program(order: WhiteBoxOrder) -> Path | None:

@@ -221,6 +221,10 @@ def test_the_weights_of_a_program_are_attacked_with_it_and_refused_without(marke
     report = survive_in_child(marked_files, order, [])
     assert tuple(row.measured.attack for row in report.attacks) == attacks
     assert report.skipped == ()
+    # The unmarked program is the control as it is; these weights are its own.
+    by_itself = survive_in_child(marked_files, replace(order, plain_path=str(program)), [])
+    assert by_itself.plain.measured.matches == by_itself.marked.measured.matches
+    assert by_itself.attacks == report.attacks
 
 
 def test_nothing_secret_is_written_or_said(marked_files, tmp_path):

@@ -4,10 +4,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from app.embedding.answering import count_correct
 from app.embedding.artifacts import digest_of_file
 from app.embedding.attacks.heads import head_of
 from app.embedding.child_order import PlainKey
+from app.embedding.data import trigger_set
 from app.embedding.networks import build, build_exported, load_network, save_weights
+from app.embedding.opened_key import labels_of_key
 from app.embedding.training_process import run_white_box as run_in_child
 from app.embedding.white_box import (
     NOT_EVIDENCE,
@@ -128,6 +131,44 @@ def test_weights_of_a_program_are_asked_with_the_program_at_hand(marked_files, t
     assert len(apart.controls[0].matches) == 1
     with pytest.raises(Malformed, match="give that file as the program"):
         check(marked_files, replace(order, program_path=None))
+
+
+def test_the_unmarked_program_is_a_control_and_sees_inputs_as_the_marked_weights_do(marked_files, tmp_path):
+    program = export(example("vgg"), tmp_path / "network.pt2")
+    marked, foreign = tmp_path / "marked.safetensors", tmp_path / "foreign.safetensors"
+    network = build_exported(program, (1, 8, 8), 3, mean_millis=(500,), std_millis=(250,))
+    save_weights(network, marked, (1, 8, 8), 3)
+    as_weights = order_of(marked_files, tmp_path / "out", marked, head=marked, controls=(marked,))
+    as_weights = replace(as_weights, program_path=str(program))
+    expected = run_in_child(as_weights, PlainKey(encode_key_file(marked_files[1])), lambda: False)
+    # The same network, as a program: beside weights of it that say so, its inputs are normalised as theirs.
+    order = replace(as_weights, controls=(Control("unmarked", str(program)),))
+    report = run_in_child(order, PlainKey(encode_key_file(marked_files[1])), lambda: False)
+    assert report.not_evidence.controls[0].matches == expected.not_evidence.controls[0].matches
+    # A suspect's file that says otherwise is not believed.
+    save_weights(build_exported(program, (1, 8, 8), 3, mean_millis=(900,), std_millis=(1,)), foreign, (1, 8, 8), 3)
+    lied = replace(order, suspect_path=str(foreign))
+    lied = replace(lied, admission=admission_of(marked, foreign))
+    assert check(marked_files, lied).not_evidence.controls == report.not_evidence.controls
+
+
+def test_a_program_is_a_suspect_and_no_head(marked_files, weights, tmp_path):
+    program = export(example("vgg"), tmp_path / "network.pt2")
+    report = check(marked_files, order_of(marked_files, tmp_path / "out", program))
+    alone = build_exported(program, (1, 8, 8), 3)
+    key = marked_files[1]
+    triggers = trigger_set(key.inputs, labels_of_key(marked_files[2].statement, marked_files[2].salt, key))
+    assert sum(report.own_head.matches) == count_correct(alone, triggers)
+    assert report.suspect_sha256 == digest_of_file(program)
+    order = order_of(marked_files, tmp_path / "out", weights[0], head=program, controls=(weights[1],))
+    with pytest.raises(Malformed, match="is a program: give the head as weights"):
+        check(marked_files, order)
+
+
+def test_every_file_that_may_be_a_program_is_looked_at_before_a_process_is_started(marked_files, weights, tmp_path):
+    marked, plain, thief = weights
+    order = order_of(marked_files, tmp_path / "out", thief, head=marked, controls=(plain,), program_path="network.pt2")
+    assert set(order.model_paths) == {str(thief), str(marked), str(plain), "network.pt2"}
 
 
 def test_a_control_that_the_head_does_not_fit_has_no_count(marked_files, weights, tmp_path):
