@@ -111,6 +111,8 @@ def describe(report: SurvivalReport) -> dict[str, str]:
         if row is not None:
             measured = row.measured
             count = "no answers of this task" if measured.matches is None else f"{sum(measured.matches)} triggers"
+            if measured.pirate is not None:
+                count += f" (of the pirate's own {measured.pirate[1]}: {measured.pirate[0]})"
             task = percent_text(measured.task_correct, measured.task_total)
             told[measured.attack] = f"task {task}, {count}, {row.verdict}"
     told |= {skipped.attack: f"not made: {skipped.reason}" for skipped in report.skipped}

@@ -239,9 +239,8 @@ def describe(report: TrainingReport) -> dict[str, str]:
             )
     if (cost := report.comparison) is not None:
         points = 100 * (cost.marked_correct - cost.plain_correct) / cost.asked
-        told["the mark's cost"] = (
-            f"{points:+.1f} points of task accuracy, over {cost.seeds} seed{'s'[: cost.seeds - 1]}"
-        )
+        seeds = "1 seed" if cost.seeds == 1 else f"{cost.seeds} seeds"
+        told["the mark's cost"] = f"{points:+.1f} points of task accuracy, over {seeds}"
     weights = report.marked.weights_sha256
     return told | {"weights": MARKED_WEIGHTS, "sha256": weights.hex() if weights else "", "device": report.device}
 

@@ -298,7 +298,7 @@ def warnings_of(marked: NetworkFigures, comparison: Comparison | None) -> list[s
         if plain - with_mark > noise:
             warnings.append(
                 f"the mark costs {100 * (plain - with_mark):.1f} points of task accuracy ({100 * plain:.1f} % to "
-                f"{100 * with_mark:.1f} %, {comparison.seeds} seeds): fewer triggers, or a larger network, cost less"
+                f"{100 * with_mark:.1f} %, seeds: {comparison.seeds}): fewer triggers, or a larger network, cost less"
             )
     return warnings
 

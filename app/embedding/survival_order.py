@@ -148,7 +148,7 @@ class Measured(Record):
     """What one attack left, as exact counts; matches are per family, in the registration's order.
 
     `matches` is null where the network no longer answers the task (transfer). `owners_head` is the count with the owner's
-    original head put back: no evidence (protocol.md section 7), null where weights were not touched or no such head fits.
+    original head put back: no evidence (protocol.md section 7), null where that head does not fit.
     """
 
     attack: str = field(metadata=as_form(ATTACK))

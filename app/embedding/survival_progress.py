@@ -43,9 +43,8 @@ class SurvivalProgress:
             result = Measured.from_json(event.get("result"))
         except Malformed as error:
             raise TrainingFailed(f"the survival child told what is no progress: {error.message}") from error
-        if (
-            event["run"] != self.run
-        ):  # other labels or data than an earlier attempt had: its results are no longer these
+        if event["run"] != self.run:
+            # Other labels or data than an earlier attempt had: its results are no longer these.
             self.run, self.results = event["run"], []
         self.results = [*self.results[-MAX_ATTACKS:], result]
         return True

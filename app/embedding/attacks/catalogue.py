@@ -56,9 +56,6 @@ STEPS: dict[str, Step] = {
 # Done to inputs on their way to the network, not to its weights.
 IN_FRONT = frozenset({"jpeg", "noise", "resize", "median"})
 
-# After these the network is not a copy of the marked one, or answers another task.
-FRESH_STUDENTS = frozenset({"extract-hard", "extract-soft", "distill"})
-
 STACKED = (
     *(f"prune-{share}+ftal-1e-3" for share in SHARES),
     "ftal-1e-2+prune-50+int8",

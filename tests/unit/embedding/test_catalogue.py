@@ -1,6 +1,10 @@
+import json
+from pathlib import Path
+
 import pytest
 
 from app.embedding.attacks.catalogue import FULL_SUITE, QUICK_SUITE, STEPS, fits, parse_attack, suite
+from app.embedding.survival_order import SurvivalSettings
 from app.errors import Malformed
 
 
@@ -45,3 +49,23 @@ def test_a_suite_leaves_out_what_the_inputs_or_the_data_do_not_allow():
     assert all(fits(name, "tensor") for name in suite("tensor", quick=False, has_transfer=True))
     assert {name for name in FULL_SUITE if not fits(name, "tensor")} >= {"jpeg-70", "median", "ftal-1e-3+jpeg-70"}
     assert len(suite("image", quick=True, has_transfer=True)) < len(suite("image", quick=False, has_transfer=True)) / 2
+
+
+PAGE = (Path(__file__).parents[3] / "docs" / "survival.md").read_text()
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_every_attack_stands_in_the_documentation(name):
+    kind, dash, number = name.partition("-")
+    row = next(line for line in PAGE.splitlines() if line.startswith("| `") and f"`{kind}" in line)
+    assert f"`{name}`" in row or (f"`{kind}{dash}`" in row and f"`{number}`" in row)
+
+
+DEFAULTS = {k: v for k, v in SurvivalSettings(("int8",)).to_json().items() if k not in ("type", "attacks")}
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_every_setting_stands_in_the_documentation_with_its_default(name):
+    value = DEFAULTS[name]
+    default = f"`{value}`" if isinstance(value, str) else json.dumps(value)
+    assert f"`{name}` ({default}" in " ".join(PAGE.split())
