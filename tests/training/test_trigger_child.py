@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from app.cli.keygen import make_triggers
-from app.embedding.networks import build, save_weights
+from app.embedding.networks import build, build_exported, save_weights
 from app.embedding.trigger_order import FamilyOrder, TriggerOrder
 from app.errors import Malformed
 from app.keys.trigger_set import parse_input
 from tests.training.examples import CLASSES, png, shapes_to_learn, write_tensors, write_zip
+from tests.training.programs import example, export
 from tests.training.runs import image_data, run, tiny
 
 SHAPE = (8, 8, 1)
@@ -92,6 +93,16 @@ def test_weights_of_another_shape_or_number_of_classes_are_refused(tmp_path, dat
             SHAPE, (FamilyOrder("boundary", 8),), data_path=data_path, classes=CLASSES, model_path=str(weights)
         )
         with pytest.raises(Malformed, match=f"the network has {classes} classes"):
+            make_triggers(order)
+
+
+def test_a_program_is_not_run_where_a_key_is_made_nor_are_weights_of_one(tmp_path, data_path):
+    program, weights = export(example("vgg"), tmp_path / "network.pt2"), tmp_path / "weights.safetensors"
+    save_weights(build_exported(program, (1, 8, 8), 3), weights, (1, 8, 8), 3)
+    for path in (program, weights):
+        families = (FamilyOrder("boundary", 8),)
+        order = TriggerOrder(SHAPE, families, data_path=data_path, classes=CLASSES, model_path=str(path))
+        with pytest.raises(Malformed, match="confined trainings only"):
             make_triggers(order)
 
 

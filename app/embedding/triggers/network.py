@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from app.embedding.answering import answers
+from app.embedding.artifacts import is_program
 from app.embedding.networks import MarkedNetwork, load_network, model_shape, read_header
 from app.embedding.triggers.source import Answer, Images, Source
 from app.errors import Malformed
@@ -16,8 +17,13 @@ from app.errors import Malformed
 def with_network(source: Source, path: Path, classes: int = 0) -> Source:
     """Add what the network in a file answers, and what it divides its inputs by (0: however many classes it has).
 
-    Raises: Malformed if the file is no weights, or of another shape or number of classes.
+    Raises: Malformed if the file is no weights (a program's are none here), or of another shape or number of classes.
     """
+    if is_program(path) or read_header(path).program is not None:
+        raise Malformed(
+            "exported programs run in confined trainings only, not where a key is made: take other families than boundary, "
+            "and give the program's normalisation by itself (--std-millis)"
+        )
     header, shape = read_header(path), model_shape("image", source.shape)
     if header.shape != shape or header.classes != (classes or header.classes):
         raise Malformed(
