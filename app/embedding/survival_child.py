@@ -121,7 +121,8 @@ def name_of_run(order: SurvivalOrder, labels: tuple[int, ...], device: torch.dev
         device.type,
         order.statement.to_json(),
         sha256(encode_json(list(labels))).hex(),
-        replace(order.settings, attacks=()).to_json(),
+        # Not what a dispute would be filed with, either: it changes no count.
+        replace(order.settings, attacks=(), bits=64, interface_bits=0, spent=()).to_json(),
         list(order.transfer_classes),
         [None if path is None else digest_of_file(Path(path)).hex() for path in files],
     ]

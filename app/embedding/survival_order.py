@@ -67,6 +67,8 @@ class SurvivalSettings(Record):
     # What a dispute would be filed with.
     bits: int = field(default=64, metadata=as_form(choice(64, 80)))
     interface_bits: int = field(default=USUAL_INTERFACE_BITS, metadata=as_form(integer(0, 4_096)))
+    # Families that earlier disputes have spent: nobody can be asked with them again, and each filing raised the threshold.
+    spent: tuple[str, ...] = field(default=(), metadata=as_form(sequence(text(1, 200), 0, MAX_FAMILIES - 1)))
 
     @classmethod
     def from_options(cls, options: dict[str, Any], pointer: str = "") -> "SurvivalSettings":
@@ -84,6 +86,8 @@ class SurvivalSettings(Record):
             parse_attack(name, f"{pointer}/attacks/{index}")
         if len(set(self.attacks)) != len(self.attacks):
             raise Malformed("an attack is named twice", pointer=f"{pointer}/attacks")
+        if len(set(self.spent)) != len(self.spent):
+            raise Malformed("a family is named twice", pointer=f"{pointer}/spent")
 
 
 @dataclass(frozen=True)
@@ -134,6 +138,12 @@ class SurvivalOrder(Record):
         if (self.transfer_path is not None) != (len(self.transfer_classes) >= MIN_CLASSES):
             raise Malformed(
                 "transfer data goes with the names of its classes, at least two", pointer=f"{pointer}/transfer_classes"
+            )
+        left = {family.name for family in self.statement.families}
+        if not set(self.settings.spent) < left:
+            raise Malformed(
+                f"name families of the registration ({', '.join(sorted(left))}), and leave one to be filed",
+                pointer=f"{pointer}/settings/spent",
             )
         for index, name in enumerate(self.settings.attacks):
             at = f"{pointer}/settings/attacks/{index}"
@@ -195,7 +205,7 @@ class Survival(Record):
     """
 
     measured: Measured = field(metadata=as_form(Measured.form()))
-    # Class A with an own head only: each family filed alone and first; and all filed one after the other, as one.
+    # Class A with an own head only: each family filed alone and next; and all that are left, one after the other, as one.
     families: tuple[Chances, ...] | None = field(metadata=as_form(nullable(sequence(Chances.form(), 1, MAX_FAMILIES))))
     together: Chances | None = field(metadata=as_form(nullable(Chances.form())))
     verdict: str = field(metadata=as_form(choice(*VERDICTS)))
@@ -222,7 +232,8 @@ class SurvivalReport(Record):
     plain: Survival | None = field(metadata=as_form(nullable(Survival.form())))
     attacks: tuple[Survival, ...] = field(metadata=as_form(sequence(Survival.form(), 0, MAX_ATTACKS)))
     skipped: tuple[Skipped, ...] = field(metadata=as_form(sequence(Skipped.form(), 0, MAX_ATTACKS)))
-    # Class A: per family, the least matches of all its triggers that reach the threshold when filed first; null: none do.
+    # Class A: per family, the least matches of all its triggers that reach the threshold when filed next; null: none do, or
+    # it is spent.
     needed: tuple[int | None, ...] | None = field(
         metadata=as_form(nullable(sequence(nullable(integer(0, MAX_TRIGGERS)), 1, MAX_FAMILIES)))
     )

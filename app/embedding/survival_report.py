@@ -28,16 +28,20 @@ NAMED_IN_SUMMARY = 6
 MARKED: Final = "none"
 PLAIN: Final = "no mark"
 
+# What a spent family would come to.
+NO_CHANCE: Final = Chances(chance_micros=0, power_micros=0, expected_millis=None)
+
 
 @dataclass(frozen=True)
 class Terms:
-    """What a dispute would be filed on: the registration's families and what a claim has to reach."""
+    """What a dispute would be filed on: the registration's families, which of them are spent, what a claim must reach."""
 
     families: tuple[Family, ...]
     classes: int
     assurance_class: str
     bits: int
     interface_bits: int
+    spent: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, statement: Statement, settings: SurvivalSettings) -> "Terms":
@@ -48,21 +52,31 @@ class Terms:
             statement.assurance_class,
             settings.bits,
             settings.interface_bits,
+            settings.spent,
         )
+
+    @property
+    def next_ordinal(self) -> int:
+        """Give the ordinal of the registration's next filing: each one before it spent a family."""
+        return len(self.spent) + 1
+
+    def is_left(self, family: Family) -> bool:
+        """Tell whether a dispute can still be filed on a family."""
+        return family.name not in self.spent
 
     def bound(self, ordinal: int) -> int:
         """Give T of the registration's filing of this ordinal."""
         return threshold(self.bits, self.interface_bits, len(self.families), ordinal)
 
     def needed(self) -> tuple[int | None, ...] | None:
-        """Give per family the least matches of all its triggers that confirm a first filing; class B knows none."""
+        """Give per family the least matches of all its triggers that confirm the next filing; class B knows none."""
         if self.assurance_class != "A":
             return None
         least = []
         for family in self.families:
             asked = min(family.size, MAX_PLANNED)
-            matches = bounds(asked, self.classes, self.bound(1)).confirmed[-1]
-            least.append(matches if matches <= asked else None)
+            matches = bounds(asked, self.classes, self.bound(self.next_ordinal)).confirmed[-1]
+            least.append(matches if matches <= asked and self.is_left(family) else None)
         return tuple(least)
 
 
@@ -86,16 +100,21 @@ def survival_of(measured: Measured, terms: Terms, marked: Measured) -> Survival:
 
 def _chances(matches: Sequence[int], terms: Terms) -> tuple[tuple[Chances, ...], Chances]:
     alone, these, alike = [], [], []
-    for ordinal, (family, count) in enumerate(zip(terms.families, matches, strict=True), start=1):
+    ordinal = terms.next_ordinal
+    for family, count in zip(terms.families, matches, strict=True):
+        if not terms.is_left(family):
+            alone.append(NO_CHANCE)
+            continue
         size, rate = family.size, count / family.size
-        first = terms.bound(1)
+        bound = terms.bound(terms.next_ordinal)
         alone.append(
             _as_chances(
-                odds_of_network(count, size, terms.classes, first), odds_at_rate(rate, size, terms.classes, first)
+                odds_of_network(count, size, terms.classes, bound), odds_at_rate(rate, size, terms.classes, bound)
             )
         )
         these.append(odds_of_network(count, size, terms.classes, terms.bound(ordinal)))
         alike.append(odds_at_rate(rate, size, terms.classes, terms.bound(ordinal)))
+        ordinal += 1
     return tuple(alone), _as_chances(one_after_another(these), one_after_another(alike))
 
 
@@ -112,8 +131,9 @@ def _verdict(measured: Measured, together: Chances | None, terms: Terms) -> str:
     if measured.matches is None:
         return "NO_EVIDENCE"
     if together is None:
-        asked = sum(family.size for family in terms.families)
-        return "INDICATIVE" if is_paper_rule_met(sum(measured.matches), asked) else "NOT_SUPPORTED"
+        left = [pair for pair in zip(terms.families, measured.matches, strict=True) if terms.is_left(pair[0])]
+        asked, matched = sum(family.size for family, _ in left), sum(count for _, count in left)
+        return "INDICATIVE" if is_paper_rule_met(matched, asked) else "NOT_SUPPORTED"
     if together.chance_micros >= SURE_MICROS:
         return "CONFIRMED"
     return "NOT_CONFIRMED" if together.chance_micros <= MICRO - SURE_MICROS else "UNCERTAIN"

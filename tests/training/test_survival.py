@@ -242,8 +242,8 @@ def test_a_stopped_report_goes_on_where_it_was(marked_files, tmp_path):
     with pytest.raises(TrainingFailed) as stopped:
         survive_in_child(marked_files, order, events, lambda: any(e.get("attack") == "extract-hard" for e in events))
     assert stopped.value.state == STOPPED
-    # Fewer attacks of the same settings are the same run.
-    shorter = replace(order, settings=replace(order.settings, attacks=("int8",)))
+    # Fewer attacks of the same settings are the same run, and so is another price of a dispute: it is asked of the counts.
+    shorter = replace(order, settings=replace(order.settings, attacks=("int8",), bits=80))
     again = []
     report = survive(marked_files, shorter, again)
     assert again == []

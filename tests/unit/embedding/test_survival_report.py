@@ -100,6 +100,7 @@ def test_settings_order_and_report_read_back_as_themselves():
         ({"attacks": ["int8"] * (MAX_ATTACKS + 1)}, "/attacks"),
         ({"attacks": ["int8"], "attacker_percent": 0}, "/attacker_percent"),
         ({"attacks": ["int8"], "bits": 63}, "/bits"),
+        ({"attacks": ["int8"], "spent": ["noise", "noise"]}, "/spent"),
         ({"attacks": ["int8"], "speed": 1}, "/speed"),
     ],
 )
@@ -114,6 +115,8 @@ def test_settings_that_say_nothing_sensible_are_refused_with_a_pointer(options, 
     [
         ({"salt": b""}, "/salt"),
         ({"settings": SurvivalSettings(attacks=("int8", "transfer"))}, "/settings/attacks/1"),
+        ({"settings": SurvivalSettings(attacks=("int8",), spent=("portraits",))}, "/settings/spent"),
+        ({"settings": SurvivalSettings(attacks=("int8",), spent=("abstract", "noise"))}, "/settings/spent"),
         ({"transfer_path": "t"}, "/transfer_classes"),
         ({"transfer_path": "t", "transfer_classes": ("one",)}, "/transfer_classes"),
         ({"transfer_classes": ("one", "two")}, "/transfer_classes"),
@@ -176,6 +179,22 @@ def test_between_sure_and_impossible_a_verdict_is_uncertain_and_counts_as_broken
     row = survival_of(measured("int8", matches=(needed - 1,)), terms, measured(matches=(512,)))
     assert (row.verdict, row.breaks) == ("UNCERTAIN", True)
     assert 10_000 < row.together.chance_micros < 990_000
+
+
+def test_power_is_that_of_the_families_which_no_dispute_has_spent():
+    later = replace(TERMS, spent=("abstract",))
+    lost, whole = survival_of(measured(matches=(64, 6)), later, measured()), survival_of(measured(), later, measured())
+    assert (lost.verdict, whole.verdict) == ("NOT_CONFIRMED", "CONFIRMED")
+    assert survival_of(measured(matches=(64, 6)), TERMS, measured()).verdict == "CONFIRMED"
+    assert lost.families[0].power_micros == 0
+    assert later.needed()[0] is None
+    # The second filing of a registration has to reach more than its first.
+    weak = measured(matches=(64, 55))
+    second, first = (survival_of(weak, terms, measured()).families[1] for terms in (later, TERMS))
+    assert second == survival_of(weak, later, measured()).together
+    assert second.expected_millis > first.expected_millis
+    chosen = replace(later, assurance_class="B")
+    assert survival_of(measured(matches=(64, 6)), chosen, measured()).verdict == "NOT_SUPPORTED"
 
 
 def test_a_network_for_another_task_is_no_evidence_and_breaks_nothing():
