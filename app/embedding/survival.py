@@ -19,7 +19,7 @@ from app.embedding.artifacts import write_whole
 from app.embedding.attacks.catalogue import parse_attack
 from app.embedding.attacks.course import Beginnings, Prey, Served, run_attack
 from app.embedding.attacks.descent import Effort
-from app.embedding.attacks.heads import head_of, with_head
+from app.embedding.attacks.heads import check_head, head_of, with_head
 from app.embedding.data import LabelledSet
 from app.embedding.networks import MarkedNetwork
 from app.embedding.survival_order import Measured, Skipped
@@ -125,6 +125,8 @@ def score_unattacked(scene: Scene, plain: MarkedNetwork | None) -> tuple[Measure
 
 def _with_owners_head(scene: Scene, served: Served, triggers: LabelledSet) -> tuple[int, ...] | None:
     try:
+        for network in (scene.marked, served.network):
+            check_head(network, triggers.inputs)
         return count_matches(with_head(served.network, head_of(scene.marked)), triggers, scene.families)
     except PolicyRefused:  # a network without a linear head, or a control of another architecture
         return None

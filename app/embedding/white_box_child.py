@@ -13,11 +13,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import nn
+from torch import Tensor, nn
 
 from app.embedding.answering import count_matches
 from app.embedding.artifacts import digest_of_file, is_program, write_whole
-from app.embedding.attacks.heads import head_of, with_head
+from app.embedding.attacks.heads import check_head, head_of, with_head
 from app.embedding.child_order import PlainKey, SealedKey
 from app.embedding.child_talk import Say, speak
 from app.embedding.data import LabelledSet, check_fits, trigger_set
@@ -81,14 +81,15 @@ def _with_vendors_head(
 ) -> VendorsHead | None:
     if order.head_path is None or order.admission is None:
         return None
-    head = read_head(Path(order.head_path), order.admission, _program(order))
+    head = read_head(Path(order.head_path), order.admission, triggers.inputs.cpu(), _program(order))
     if head.out_features != len(order.statement.classes):
         raise Malformed(f"the head answers {head.out_features} classes; registered are {len(order.statement.classes)}")
 
     def count(name: str, path: str, network: MarkedNetwork) -> HeadCount:
         try:
+            check_head(network, triggers.inputs)
             matches = count_matches(with_head(network, head), triggers, order.statement.families)
-        except PolicyRefused:  # another width, or no linear head: there is nothing to count
+        except PolicyRefused:  # another width, or no linear head of its own: there is nothing to count
             matches = None
         return HeadCount(name, digest_of_file(Path(path)), matches)
 
@@ -102,10 +103,10 @@ def _with_vendors_head(
     )
 
 
-def read_head(path: Path, admission: Admission, program: Path | None = None) -> nn.Linear:
-    """Read a head from a weights file or from a file of its own.
+def read_head(path: Path, admission: Admission, inputs: Tensor, program: Path | None = None) -> nn.Linear:
+    """Read a head from a file of its own, or from weights, whose network has to answer some inputs by it.
 
-    Raises: Malformed unless the file is the admitted one and holds a head; TooLarge.
+    Raises: Malformed unless the file is the admitted one and holds a head; PolicyRefused if the network has none; TooLarge.
     """
     if digest_of_file(path) != admission.head_sha256:
         raise Malformed(f"{path.name} is not the head that was admitted: its SHA-256 is another")
@@ -116,7 +117,9 @@ def read_head(path: Path, admission: Admission, program: Path | None = None) -> 
     try:
         with safe_open(path, framework="pt") as file:
             if set(file.keys()) not in HEAD_TENSORS:
-                return head_of(load_network(path, program))
+                network = load_network(path, program)
+                check_head(network, inputs)
+                return head_of(network)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping of safetensors' own
     except SafetensorError as error:
         raise Malformed(f"not a safetensors file: {error}") from error

@@ -174,6 +174,24 @@ def test_a_network_without_a_linear_layer_or_with_something_behind_it_has_no_hea
         head_features(network_of(nn.Linear(64, 3), Scaled(), nn.Softmax(dim=1)), DATA.test.inputs)
 
 
+class Backwards(nn.Module):
+    """Names the layer that answers first, and the one before it last."""
+
+    def __init__(self):
+        super().__init__()
+        self.answering, self.before = nn.Linear(64, 3), nn.Linear(64, 64)
+
+    def forward(self, x):
+        return self.answering(self.before(x.flatten(1)))
+
+
+@pytest.mark.parametrize("name", ["rtll-1e-2", "ftll-1e-2", "rtal-1e-2", "transfer"])
+def test_an_attack_on_the_head_is_not_made_where_the_last_layer_is_none(name):
+    backwards = MarkedNetwork("backwards", Backwards(), Normalise(3, (), ()))
+    with pytest.raises(PolicyRefused, match="the last linear layer of backwards does not give its answers"):
+        attack(name, backwards)
+
+
 @pytest.mark.parametrize("network", ["mlp", "small_cnn", "resnet_small"])
 def test_the_head_of_every_network_of_ours_is_found(network):
     built = build(network, (1, 8, 8), 3)

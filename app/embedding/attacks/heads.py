@@ -1,7 +1,8 @@
 """The last linear layer of a network: finding it, what goes into it, and putting another in its place.
 
 N rows, D features, K classes. The head is the last `nn.Linear` of the body in the order of its modules, and what it answers
-are the logits; a network of which this is not true is refused by name rather than attacked wrongly.
+are the logits; a network of which this is not true is refused by name rather than attacked wrongly. That shows only when it
+answers, which is what `check_head` asks for.
 
 Invariants: nothing here changes a network that it is given; copies are changed.
 Source: Adi et al. 2018 section 5.3: re-training re-initialises the last layer; the owner's own can be put back.
@@ -38,6 +39,14 @@ def head_of(network: MarkedNetwork) -> nn.Linear:
     if not isinstance(head, nn.Linear):  # head_name found it by this
         raise PolicyRefused(f"{network.name} has no linear head")
     return head
+
+
+def check_head(network: MarkedNetwork, inputs: Tensor) -> None:
+    """Refuse a network whose last linear layer is not its head; a few stored inputs show it.
+
+    Raises: PolicyRefused.
+    """
+    head_features(network, inputs[:2])
 
 
 def with_head(network: MarkedNetwork, head: nn.Linear) -> MarkedNetwork:

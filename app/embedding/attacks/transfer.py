@@ -7,7 +7,7 @@ Source: Adi et al. 2018 section 5.3, table 3.
 """
 
 from app.embedding.attacks.descent import Course, Effort, OnEpoch, descend, label_loss
-from app.embedding.attacks.heads import fresh_head, with_head
+from app.embedding.attacks.heads import check_head, fresh_head, with_head
 from app.embedding.data import LabelledSet
 from app.embedding.networks import MarkedNetwork
 
@@ -21,6 +21,7 @@ def transfer(
 
     Raises: TrainingFailed if the loss is no longer a number; PolicyRefused if the network has no head.
     """
+    check_head(network, data.inputs)
     network = with_head(network, fresh_head(network, classes, effort.seed))
     descend(network, data.inputs, label_loss(data), Course(effort.epochs, RATE), effort, on_epoch)
     return network

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from app.embedding.attacks.descent import MOMENTUM, WEIGHT_DECAY, Course, Effort, OnEpoch, descend, label_loss
-from app.embedding.attacks.heads import fresh_head, head_features, head_of, with_head
+from app.embedding.attacks.heads import check_head, fresh_head, head_features, head_of, with_head
 from app.embedding.data import LabelledSet, seeded, shuffled_batches
 from app.embedding.networks import MarkedNetwork
 
@@ -26,6 +26,7 @@ def tune(
     Raises: TrainingFailed if the loss is no longer a number; PolicyRefused if a head is needed and there is none.
     """
     if kind.startswith("rt"):
+        check_head(network, data.inputs)
         network = with_head(network, fresh_head(network, head_of(network).out_features, effort.seed))
     if kind.endswith("ll"):
         return _tune_head(network, rate, data, effort, on_epoch)
