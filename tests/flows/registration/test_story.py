@@ -1,10 +1,6 @@
 """Story 1 through HTTP: sign up, register, receipt, beacon, labels; and what bad input gets."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import httpx2
-import pytest
 from sqlalchemy import func, select
 
 from app.canonical import sha256
@@ -19,10 +15,7 @@ from app.protocol.assessment import beacon_value
 from app.protocol.records import BeaconEntry, ModelEntry, RegistrationEntry, VendorKeyEntry
 from app.registry.worker_keys import announce_worker_key
 from app.signature import public_key_of, sign, verify_signature
-from tests.conftest import Database
 from tests.flows.registering import (
-    MAX_ARTIFACT_BYTES,
-    MAX_JSON_BYTES,
     NOBODYS_ID,
     OBJECT,
     ORIGIN,
@@ -32,29 +25,8 @@ from tests.flows.registering import (
     register,
     signed,
 )
-from tests.flows.running_api import Service, running_service
+from tests.flows.running_api import Service
 from tests.flows.vendor_machine import VENDOR_KEY, a_marking_key, a_statement
-
-
-@pytest.fixture
-def service(database: Database, tmp_path: Path) -> Iterator[Service]:
-    limits = {"max_json_bytes": MAX_JSON_BYTES, "max_artifact_bytes": MAX_ARTIFACT_BYTES}
-    with running_service(database, tmp_path, **limits) as running:
-        yield running
-        running.check_log()
-
-
-@pytest.fixture
-def vendor(service: Service) -> Iterator[httpx2.Client]:
-    with service.client(service.sign_up()["api_key"]) as client:
-        yield client
-
-
-@pytest.fixture
-def other_vendor(service: Service) -> Iterator[httpx2.Client]:
-    with service.client(service.sign_up("Other", OTHER_KEY)["api_key"]) as client:
-        yield client
-
 
 # --- the story --------------------------------------------------------------------------------------------------------
 

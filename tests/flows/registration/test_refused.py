@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -16,7 +15,6 @@ from app.merkle.receipt import parse_receipt, verify_receipt
 from app.protocol.records import RegistrationEntry, VendorKeyEntry, parse_entry
 from app.registry import vendors
 from app.signature import public_key_of, sign
-from tests.conftest import Database
 from tests.flows.registering import (
     GOOD,
     MAX_ARTIFACT_BYTES,
@@ -28,29 +26,8 @@ from tests.flows.registering import (
     register,
     signed,
 )
-from tests.flows.running_api import Service, running_service
+from tests.flows.running_api import Service
 from tests.flows.vendor_machine import VENDOR_KEY, a_statement, another_statement, sign_claim
-
-
-@pytest.fixture
-def service(database: Database, tmp_path: Path) -> Iterator[Service]:
-    limits = {"max_json_bytes": MAX_JSON_BYTES, "max_artifact_bytes": MAX_ARTIFACT_BYTES}
-    with running_service(database, tmp_path, **limits) as running:
-        yield running
-        running.check_log()
-
-
-@pytest.fixture
-def vendor(service: Service) -> Iterator[httpx2.Client]:
-    with service.client(service.sign_up()["api_key"]) as client:
-        yield client
-
-
-@pytest.fixture
-def other_vendor(service: Service) -> Iterator[httpx2.Client]:
-    with service.client(service.sign_up("Other", OTHER_KEY)["api_key"]) as client:
-        yield client
-
 
 # --- what bad input gets ----------------------------------------------------------------------------------------------
 
