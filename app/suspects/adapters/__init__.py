@@ -8,14 +8,30 @@ from collections.abc import Mapping
 
 from app.errors import Malformed, SuspectMisbehaved
 from app.protocol.interface import Interface
+from app.suspects.adapters.azure_ml import AzureML
 from app.suspects.adapters.contract import Adapter, Answer, Request
 from app.suspects.adapters.generic_json import GenericJson
+from app.suspects.adapters.huggingface import HuggingFace
 from app.suspects.adapters.kserve_v1 import KServeV1
 from app.suspects.adapters.oip_v2 import OipV2
+from app.suspects.adapters.replicate import Replicate
+from app.suspects.adapters.roboflow import Roboflow
+from app.suspects.adapters.sagemaker import SageMaker
+from app.suspects.adapters.vertex import Vertex
 
 __all__ = ["ADAPTERS", "Adapter", "Answer", "Request", "check_interface", "load_adapter", "read_answer"]
 
-ADAPTERS: Mapping[str, Adapter] = {"generic_json": GenericJson(), "kserve_v1": KServeV1(), "oip_v2": OipV2()}
+ADAPTERS: Mapping[str, Adapter] = {
+    "azure_ml": AzureML(),
+    "generic_json": GenericJson(),
+    "huggingface": HuggingFace(),
+    "kserve_v1": KServeV1(),
+    "oip_v2": OipV2(),
+    "replicate": Replicate(),
+    "roboflow": Roboflow(),
+    "sagemaker": SageMaker(),
+    "vertex": Vertex(),
+}
 
 
 def load_adapter(name: str) -> Adapter:

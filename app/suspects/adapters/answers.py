@@ -6,6 +6,7 @@ whatever the bytes, the only error is SuspectMisbehaved, and its reason is one o
 
 import json
 import re
+from collections.abc import Collection
 from typing import Any
 
 from app.errors import SuspectMisbehaved
@@ -33,12 +34,12 @@ REASONS = frozenset(
 _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
 
 
-def parse_answer_body(status: int, body: bytes) -> Any:
-    """Read a response as JSON.
+def parse_answer_body(status: int, body: bytes, *, statuses: Collection[int] = (200,)) -> Any:
+    """Read a response as JSON; `statuses` are those with which an answer may come.
 
     Raises: SuspectMisbehaved `status_<n>`, `too_deep` or `not_json`.
     """
-    if status != 200:
+    if status not in statuses:
         raise SuspectMisbehaved(f"the endpoint answered with status {status}", reason=f"status_{status}")
     if _depth(body) > MAX_DEPTH:
         raise SuspectMisbehaved(f"the response is nested deeper than {MAX_DEPTH} levels", reason="too_deep")
@@ -90,29 +91,71 @@ def only_item_of(value: Any) -> Any:
     return value[0]
 
 
+def refuse_reported_error(value: Any) -> None:
+    """Refuse an object that says under `error` that there is no answer.
+
+    Raises: SuspectMisbehaved `reported_error`.
+    """
+    if isinstance(value, dict) and value.get("error"):
+        raise SuspectMisbehaved("the endpoint reports an error of its own", reason="reported_error")
+
+
+def answer_to_one(value: Any, score_count: int | None) -> Answer:
+    """Read one prediction that may stand alone or as the only item of a batch.
+
+    Raises: SuspectMisbehaved.
+    """
+    # One number is a probability (of the second of two classes) and not a batch; one integer is a class.
+    if isinstance(value, list) and len(value) == 1 and not isinstance(value[0], float):
+        value = value[0]
+    return answer_from(value, score_count)
+
+
 def answer_from(value: Any, score_count: int | None) -> Answer:
     """Read one prediction in any of the usual shapes.
 
-    An array of numbers is scores by index; an array of objects, each with a label and a score, or an object of scores by
-    label, is a ranking; an array of strings is a top-k list; a string, an integer or an object that names one label is
-    that label; null abstains.
+    An array of numbers is scores by index; an array of objects, each with a label and a score, of arrays that end with a
+    label and a score, or an object of scores by label or of two arrays, labels and scores, is a ranking; an array of
+    strings is a top-k list; a string, an integer or an object that names one label is that label; null abstains.
     Raises: SuspectMisbehaved.
     """
     if isinstance(value, dict):
-        named = [value[name] for name in LABEL_FIELDS if isinstance(value.get(name), str)]
-        return label_answer(named[0]) if named else scored_answer(list(value.items()))
+        return _answer_from_object(value, score_count)
     if not isinstance(value, list):
         return label_answer(value)
     if value and all(isinstance(item, dict) for item in value):
         return scored_answer([(_first_of(item, LABEL_FIELDS), _first_of(item, SCORE_FIELDS)) for item in value])
+    if value and all(isinstance(item, list) and len(item) in (2, 3) and isinstance(item[-2], str) for item in value):
+        return scored_answer([(item[-2], item[-1]) for item in value])
     if value and all(isinstance(item, str) for item in value):
         return labels_answer(value)
     return scores_answer(value, score_count)
 
 
 # What servers call the label and the score of one class, in the order in which they are looked for.
-LABEL_FIELDS = ("label", "class", "class_name", "displayName", "tagName", "name")
+LABEL_FIELDS = ("label", "class", "class_name", "displayName", "tagName", "name", "predicted_label")
 SCORE_FIELDS = ("score", "confidence", "probability", "prob", "value")
+# The same for arrays that hold the labels and the scores of all classes.
+LABEL_COLUMNS = ("labels", "displayNames", "classes", "class_names")
+SCORE_COLUMNS = ("scores", "confidences", "probabilities", "probs", "score", "logits")
+
+
+def _answer_from_object(value: dict[str, Any], score_count: int | None) -> Answer:
+    labels, scores = (
+        next((value[name] for name in names if isinstance(value.get(name), list)), None)
+        for names in (LABEL_COLUMNS, SCORE_COLUMNS)
+    )
+    if labels is not None and scores is not None:
+        if len(labels) != len(scores):
+            raise SuspectMisbehaved(f"{len(labels)} labels and {len(scores)} scores", reason="wrong_count")
+        return scored_answer(list(zip(labels, scores, strict=True)))
+    named = [value[name] for name in LABEL_FIELDS if isinstance(value.get(name), str)]
+    # A class by number is a label where a score stands beside it; by itself it is a score by label.
+    if not named and scores is None and any(name in value for name in SCORE_FIELDS):
+        named = [value[name] for name in LABEL_FIELDS if type(value.get(name)) is int]
+    if named:
+        return label_answer(named[0])
+    return scored_answer(list(value.items())) if scores is None else scores_answer(scores, score_count)
 
 
 def _first_of(item: dict[str, Any], names: tuple[str, ...]) -> Any:

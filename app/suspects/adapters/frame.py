@@ -14,12 +14,14 @@ from app.canonical import Record, encode_json
 from app.keys.trigger_set import ImageInput, TensorInput
 from app.suspects.adapters.answers import parse_answer_body
 from app.suspects.adapters.codec import Preprocessing, parse_body, parse_preprocessing, sent_value
-from app.suspects.adapters.contract import JSON_HEADERS, Adapter, Answer, Request
+from app.suspects.adapters.contract import Adapter, Answer, Request
 from app.suspects.adapters.inputs import (
     MEDIA_TYPES,
     check_encoding,
+    read_body,
     read_input,
     tolerance_of,
+    write_body,
     write_input,
 )
 
@@ -34,19 +36,23 @@ HOLE = {"$input": ""}
 
 @dataclass(frozen=True)
 class Frame:
-    """Where a request goes, and its JSON body with `HOLE` in the input's place; None is the picture as the whole body."""
+    """Where a request goes, and its JSON body with `HOLE` in the input's place; None is the picture as the whole body.
+
+    `media_type` stands where the body's own does not fit; `more_headers` are the same for every input.
+    """
 
     path: str
     body: Any
     encoding: str
     pointer: str = "/options/encoding"
+    media_type: str | None = None
+    more_headers: tuple[tuple[str, str], ...] = ()
 
     @property
     def headers(self) -> tuple[tuple[str, str], ...]:
         """Give the headers of the request."""
-        if self.body is not None:
-            return JSON_HEADERS
-        return (("content-type", MEDIA_TYPES[self.encoding]), ("accept", "application/json"))
+        own = "application/json" if self.body is not None else MEDIA_TYPES.get(self.encoding, "text/plain")
+        return (("content-type", self.media_type or own), ("accept", "application/json"), *self.more_headers)
 
 
 def parse_options(form: type[R], options: Mapping[str, Any]) -> R:
@@ -100,8 +106,10 @@ class FramedAdapter(Adapter, Protocol):
         """Put the input into the frame."""
         rules = self.rules(options, preprocessing, question.kind, question.shape)
         frame = self.frame(options, rules, question.kind, question.shape)
+        if frame.body is None:
+            return Request(frame.path, write_body(frame.encoding, rules, question), headers=frame.headers)
         value = write_input(frame.encoding, rules, question)
-        body = value if frame.body is None else encode_json(frame.body).replace(encode_json(HOLE), value)
+        body = encode_json(frame.body).replace(encode_json(HOLE), value)
         return Request(frame.path, body, headers=frame.headers)
 
     def decode_request(
@@ -116,7 +124,9 @@ class FramedAdapter(Adapter, Protocol):
         """Read what stands in the frame's hole."""
         rules = self.rules(options, preprocessing, kind, shape)
         frame = self.frame(options, rules, kind, shape)
-        value = body if frame.body is None else sent_value(frame.body, parse_body(body), HOLE)
+        if frame.body is None:
+            return read_body(frame.encoding, rules, body, kind, shape)
+        value = sent_value(frame.body, parse_body(body), HOLE)
         return read_input(frame.encoding, rules, value, kind, shape)
 
     def tolerance(self, options: Mapping[str, Any]) -> int:

@@ -17,6 +17,7 @@ from typing import Any
 from app.errors import Malformed
 from app.keys.trigger_set import ImageInput, TensorInput
 from app.suspects.adapters.codec import (
+    MAX_REQUEST_BYTES,
     Preprocessing,
     enlarge,
     flatten,
@@ -86,6 +87,24 @@ def read_input(encoding: str, rules: Preprocessing, value: Any, kind: str, shape
     codec = encoding.partition("_")[0]
     picture = decode_png(data, sent) if codec == "png" else decode_jpeg(data, sent)
     return reduce(picture, rules, shape, slack=tolerance_of(encoding)).encode()
+
+
+def write_body(encoding: str, rules: Preprocessing, question: ImageInput | TensorInput) -> bytes:
+    """Write a picture as a request's whole body: its bytes, or its text without quotes."""
+    written = write_input(encoding, rules, question)
+    return written[1:-1] if encoding in TEXT_ENCODINGS else written
+
+
+def read_body(encoding: str, rules: Preprocessing, body: bytes, kind: str, shape: tuple[int, ...]) -> bytes:
+    """Read the canonical input out of a request that is nothing but a picture.
+
+    Raises: Malformed unless it is what `write_body` writes.
+    """
+    if len(body) > MAX_REQUEST_BYTES:
+        raise Malformed(f"a request of {len(body)} bytes is over the limit of {MAX_REQUEST_BYTES}")
+    # What is no ASCII is no base64 either, and is refused as such.
+    value = body.decode("ascii", "replace") if encoding in TEXT_ENCODINGS else body
+    return read_input(encoding, rules, value, kind, shape)
 
 
 def _dimensions(encoding: str, rules: Preprocessing, kind: str, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -318,7 +318,7 @@ def test_an_unknown_adapter_is_refused():
 
 
 def test_the_adapters_need_no_network_library():
-    assert set(ADAPTERS) == {"generic_json", "kserve_v1", "oip_v2"}
+    assert {"generic_json", "kserve_v1", "oip_v2"} < set(ADAPTERS)
     import subprocess
     import sys
 
