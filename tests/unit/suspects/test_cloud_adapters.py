@@ -254,23 +254,8 @@ def test_whatever_shapes_a_request_is_paid_for_by_the_byte(name, options):
     assert bits == 8 * (len(json.dumps(priced, separators=(",", ":"))) + 2)
 
 
-FIELDS = [
-    "predictions",
-    "label",
-    "labels",
-    "class",
-    "score",
-    "scores",
-    "confidence",
-    "confidences",
-    "probs",
-    "probabilities",
-    "displayNames",
-    "output",
-    "status",
-    "error",
-    "id",
-]
+FIELDS = ["predictions", "label", "labels", "class", "score", "scores", "confidence", "confidences", "probs"]
+FIELDS += ["probabilities", "displayNames", "output", "status", "error", "id"]
 JSON = st.recursive(
     st.none()
     | st.booleans()
