@@ -9,6 +9,7 @@ Source: Open Inference Protocol, "inference request and response JSON"; observed
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from app.canonical import Record, as_form, choice, nullable, text
@@ -85,12 +86,14 @@ def _values(output: Any) -> list[Any]:
     shape, data = field_of(output, "shape"), field_of(output, "data")
     if not isinstance(shape, list) or not all(type(size) is int and 0 < size <= 65_536 for size in shape):
         raise SuspectMisbehaved("the output has no shape", reason="wrong_shape")
-    # A batch of one: every dimension but the last is 1, so flat and nested data hold the same values.
-    if any(size != 1 for size in shape[:-1]):
-        raise SuspectMisbehaved("the output is not of batch size one", reason="wrong_shape")
-    for _ in shape[:-1]:
-        if isinstance(data, list) and len(data) == 1 and isinstance(data[0], list):
-            data = data[0]
-    if not isinstance(data, list) or len(data) != math.prod(shape):
-        raise SuspectMisbehaved("the output's data does not fit its shape", reason="wrong_shape")
-    return data
+    # A batch of one, and one answer in it: Triton may keep the sides of a 1x1 picture.
+    if (len(shape) > 1 and shape[0] != 1) or sum(size > 1 for size in shape) > 1:
+        raise SuspectMisbehaved("the output is not one answer", reason="wrong_shape")
+    # Servers send flat data, nested data, or either.
+    is_nested = isinstance(data, list) and bool(data) and isinstance(data[0], list)
+    level = [data]
+    for size in shape if is_nested else [math.prod(shape)]:
+        if not all(isinstance(item, list) and len(item) == size for item in level):
+            raise SuspectMisbehaved("the output's data does not fit its shape", reason="wrong_shape")
+        level = list(chain.from_iterable(level))
+    return level

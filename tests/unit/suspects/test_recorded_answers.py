@@ -11,6 +11,7 @@ from app.suspects.adapters import ADAPTERS, read_answer
 RECORDED = Path(__file__).parent / "recorded"
 CLOUD = ("azure_ml", "huggingface", "replicate", "roboflow", "sagemaker", "vertex")
 FILES = sorted(path.relative_to(RECORDED).as_posix() for name in CLOUD for path in (RECORDED / name).glob("*.json"))
+FILES += sorted(path.relative_to(RECORDED).as_posix() for path in (RECORDED / "oip_v2").glob("triton_*.json"))
 
 
 @pytest.mark.parametrize("name", CLOUD)
