@@ -7,6 +7,7 @@ Invariants: the price depends on the record alone, never on answers; a map names
 Source: protocol.md section 5.2.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -40,6 +41,9 @@ MAX_INTERFACE_BITS = 4096
 ADDRESS_OPTIONS = frozenset({"model", "version"})
 
 MAX_MAPPED_LABELS = 65_536
+
+# Where an address ceases to say where and begins to say how; the encoded signs, because some servers decode them first.
+_QUERY = re.compile(r"[?;]|%3[fb]", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -116,11 +120,12 @@ def interface_bits(
 ) -> int:
     """Give what interface and address cost in bits of evidence; whether the origin is true is checked elsewhere.
 
-    The query of an address can hold anything that an interface can, a permuted list of classes say, so it costs the same.
+    The query of an address can hold anything that an interface can, a permuted list of classes say, so it costs the same;
+    so do parameters in its path (RFC 3986 section 3.3), which some servers take for a query.
     Interfaces can be logged in advance by the thousand and the best be taken afterwards, so a logged one costs the bits
     that name one entry among those before the registration's beacon (`beacon_index`).
     """
-    _, _, query = endpoint.partition("?")
+    query = "".join(_QUERY.split(endpoint, maxsplit=1)[1:])
     return BITS_PER_BYTE * len(query.encode()) + _price(interface, origin, statement, beacon_index)
 
 
