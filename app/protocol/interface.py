@@ -43,7 +43,7 @@ ADDRESS_OPTIONS = frozenset({"model", "version"})
 MAX_MAPPED_LABELS = 65_536
 
 # Where an address ceases to say where and begins to say how; the encoded signs, because some servers decode them first.
-_QUERY = re.compile(r"[?;]|%3[fb]", re.IGNORECASE)
+_QUERY = re.compile(r"[?;]|%(?:25|3[fb])", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

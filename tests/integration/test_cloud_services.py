@@ -97,29 +97,8 @@ def test_a_model_that_is_not_there_is_a_named_error(service, adapter, options, e
     assert [(each.labels, each.error) for each in asked] == [((), error)]
 
 
-@pytest.mark.parametrize("looks", [0, 1, 3])
-def test_a_prediction_is_looked_at_until_it_is_finished_and_only_where_we_say(looks):
+def test_a_prediction_that_is_finished_at_once_is_understood():
     with Replicate(by_first_pixel) as running:
-        running.looks = looks
+        running.looks = 0
         asked = asked_of(running, "replicate", {"version": VERSION})
-        assert running.lured == 0
-        gets = [path for method, path, _ in running.seen if method == "GET"]
     assert [(each.labels, each.error) for each in asked] == [((NAMES[n],), "") for n in range(10)]
-    assert len(gets) == 10 * looks
-    assert set(gets) == {f"/v1/predictions/{name}" for name in running.predictions} or not looks
-
-
-@pytest.mark.parametrize("ends_as", ["failed", "canceled", "aborted"])
-def test_a_prediction_that_fails_is_a_named_error(ends_as):
-    with Replicate(by_first_pixel) as running:
-        running.ends_as = ends_as
-        asked = asked_of(running, "replicate", {"version": VERSION}, count=1)
-    assert [(each.labels, each.error) for each in asked] == [((), "reported_error")]
-
-
-def test_a_prediction_that_never_ends_is_unfinished():
-    with Replicate(by_first_pixel) as running:
-        running.looks = 10**6
-        manner = Manner(attempts=1, limits=Limits(connect_seconds=1, read_seconds=1, total_seconds=1.5))
-        asked = asked_of(running, "replicate", {"version": VERSION}, count=1, manner=manner)
-    assert [(each.labels, each.error) for each in asked] == [((), "unfinished")]

@@ -46,7 +46,7 @@ def test_the_query_of_an_address_costs_eight_bits_a_byte_whoever_fixed_the_inter
     assert price(interface({"by": "name"}), COUNTERSIGNED, endpoint=endpoint) == 8 * len("labels=cat,dög".encode())
 
 
-@pytest.mark.parametrize("sign", [";", "%3F", "%3f", "%3B"])
+@pytest.mark.parametrize("sign", [";", "%3F", "%3f", "%3B", "%25"])
 def test_parameters_in_the_path_cost_what_a_query_costs(sign):
     endpoint = f"https://models.example.org/predict{sign}order=4,2;seed?x"
     assert price(interface({"by": "name"}), endpoint=endpoint) == 8 + 8 * len("order=4,2;seed?x")
