@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.canonical import Record, as_form, choice, nullable, text
-from app.suspects.adapters.answers import answer_to_one, refuse_reported_error
+from app.suspects.adapters.answers import answer_to_one, refuse_reported_error, unwrapped
 from app.suspects.adapters.codec import Preprocessing
 from app.suspects.adapters.contract import About, Answer
 from app.suspects.adapters.frame import HOLE, Frame, FramedAdapter, parse_options
@@ -63,6 +63,7 @@ class AzureML(FramedAdapter):
         score_count: int | None,
     ) -> Answer:
         """Read the one prediction, inside its envelope or outside."""
+        response = unwrapped(response)
         refuse_reported_error(response)
         if isinstance(response, dict) and "predictions" in response:
             response = response["predictions"]

@@ -8,6 +8,7 @@ and no option.
 Source: Hugging Face documentation, "Inference Providers, image classification" and "Inference Endpoints, autoscaling".
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,9 @@ from app.suspects.adapters.inputs import BODY_ENCODINGS
 
 # How long the service's proxy may hold a request until a sleeping model is up, in seconds: less than we wait for a read.
 SCALE_UP_SECONDS = 25
+
+# What transformers calls the classes of a model that names none: their indices, which a map by index takes.
+_UNNAMED = re.compile("LABEL_(?:0|[1-9][0-9]*)", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,9 @@ class HuggingFace(FramedAdapter):
         response: Any,
         score_count: int | None,
     ) -> Answer:
-        """Read the ranking."""
+        """Read the ranking; classes without names are their indices where indices are wanted."""
         refuse_reported_error(response)
-        return answer_to_one(response, score_count)
+        answer = answer_to_one(response, score_count)
+        if score_count is None or not all(map(_UNNAMED.fullmatch, answer.labels)):
+            return answer
+        return Answer(answer.kind, tuple(label.removeprefix("LABEL_") for label in answer.labels))

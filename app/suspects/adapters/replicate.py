@@ -14,7 +14,7 @@ from typing import Any
 
 from app.canonical import Record, as_form, choice, nullable, text
 from app.errors import Malformed, SuspectMisbehaved
-from app.suspects.adapters.answers import answer_to_one, field_of, parse_answer_body
+from app.suspects.adapters.answers import answer_to_one, field_of, parse_answer_body, unwrapped
 from app.suspects.adapters.codec import Preprocessing
 from app.suspects.adapters.contract import About, Answer, Request
 from app.suspects.adapters.frame import HOLE, SEGMENT, Frame, FramedAdapter, parse_options
@@ -100,7 +100,7 @@ class Replicate(FramedAdapter):
         """Read the output of a prediction that succeeded."""
         match field_of(response, "status"):
             case "succeeded":
-                return answer_to_one(field_of(response, "output"), score_count)
+                return answer_to_one(unwrapped(field_of(response, "output")), score_count)
             case "starting" | "processing":
                 raise SuspectMisbehaved("the prediction is not finished", reason="unfinished")
             case "failed" | "canceled" | "aborted":

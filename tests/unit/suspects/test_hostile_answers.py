@@ -32,6 +32,9 @@ NASTY = [
     "[[]]",
     '"\\ud800"',
     '"\\u0000"',
+    '"[\\ud800"',
+    json.dumps("[" * 40),
+    json.dumps('{"label":"a","label":"b"}'),
     '"' + "x" * 201 + '"',
     '"\\u202e7"',
     "[" * 40 + "]" * 40,
@@ -74,7 +77,7 @@ def verify_bounded(labels, error, status):
 
 
 @pytest.mark.parametrize("path", FILES)
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_one_spoilt_value_gives_labels_or_a_named_error(path, data):
     recorded = json.loads((RECORDED / path).read_text())
@@ -102,14 +105,18 @@ ADDRESSED = [
 
 
 @pytest.mark.parametrize(("name", "options"), ADDRESSED)
-@pytest.mark.parametrize("path", FILES)
-def test_an_answer_of_another_service_is_no_crash(name, options, path):
-    recorded = json.loads((RECORDED / path).read_text())
-    body = json.dumps(recorded["response"]).encode()
-    for encoded in (body, b"\xef\xbb\xbf" + body, body.decode().encode("utf-16"), body + b"\0", b" " + body + b"\n"):
-        labels, error = read_answer(Interface(name, options, {}, {"by": "name"}), 3, 200, encoded, ranking=True)
-        verify_bounded(labels, error, 200)
-        assert encoded in (body, b" " + body + b"\n") or error == "not_json"
+def test_an_answer_of_another_service_is_no_crash(name, options):
+    for path in FILES:
+        response = json.loads((RECORDED / path).read_text())["response"]
+        body = json.dumps(response).encode()
+        plain, marked = (
+            (body, b" " + body + b"\n"),
+            (b"\xef\xbb\xbf" + body, body.decode().encode("utf-16"), body + b"\0"),
+        )
+        for encoded in plain + marked:
+            labels, error = read_answer(Interface(name, options, {}, {"by": "name"}), 3, 200, encoded, ranking=True)
+            verify_bounded(labels, error, 200)
+            assert encoded in plain or error == "not_json"
 
 
 @pytest.mark.parametrize(("name", "options"), ADDRESSED)
