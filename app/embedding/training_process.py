@@ -12,9 +12,11 @@ import selectors
 import signal
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -26,7 +28,7 @@ from app.embedding.limits import Limits, Watch, needs_more_memory
 from app.embedding.own_ids import own_user_id
 from app.embedding.survival_order import SurvivalOrder, SurvivalReport
 from app.embedding.white_box import WhiteBoxOrder, WhiteBoxReport
-from app.errors import Malformed, TrainingFailed
+from app.errors import Malformed, TrainingFailed, TrapstreetError
 
 logger = logging.getLogger(__name__)
 
@@ -36,14 +38,23 @@ LOOK_EVERY_SECONDS = 0.2
 # The longest line a child prints is its report, a few kilobytes.
 MAX_LINE_BYTES = 1024 * 1024
 
+# What is read from a pipe or written to it at once.
+PIECE_BYTES = 65_536
+
 # What is kept of the child's diagnostics, for the operator only.
 KEPT_DIAGNOSTICS_BYTES = 8 * 1024
+
+# U+0000 as canonical JSON writes it.
+NUL = b"\\u0000"
 
 # What Python, torch and the C++ library say when an allocation fails at the kernel's limit.
 OUT_OF_MEMORY = (b"MemoryError", b"can't allocate memory", b"bad_alloc")
 
-# State of the error raised when `should_stop` turned true.
+# State of the error raised when `should_stop` turned true. No child can say it: it ends an attempt without a word to anybody.
 STOPPED = "stopped"
+
+# What is passed on of a child's words, in characters. Our own messages have a few hundred.
+MAX_WORDS = 2_000
 
 OnEvent = Callable[[dict[str, Any]], None]
 
@@ -79,6 +90,8 @@ def run_child(
     """
     around = Surroundings(limits or Limits(), environment or {})
     report = _run(TrainingReport, order, secrets, on_event, should_stop, around)
+    if report.recipe != order.recipe:
+        raise TrainingFailed("the training child reported on another recipe")
     check_artifact(Path(order.output_path) / MARKED_WEIGHTS, report.marked.weights_sha256 or b"")
     return report
 
@@ -134,16 +147,16 @@ def _run(
     ):
         child = _start(order, {**_environment(scratch), **around.environment}, confinement, limits, user_id)
         try:
-            with suppress(BrokenPipeError):  # a child that died at once has said why, or will be found dead below
-                write_frames(_pipe(child.stdin), order, secrets)
             watch = Watch(limits, child.pid)
-            last, diagnostics = _listen(child, on_event, should_stop, watch)
+            frames = BytesIO()
+            write_frames(frames, order, secrets)
+            last, diagnostics = _talk(child, bytearray(frames.getbuffer()), on_event, should_stop, watch)
             status = _wait(child, should_stop, watch)
         finally:
             _end(child)
     if status != 0 and last.get("event") != "error" and any(word in diagnostics for word in OUT_OF_MEMORY):
         raise needs_more_memory(limits)
-    return _report_of(report_type, last, status)
+    return _report_of(report_type, last, status, order.statement.root)
 
 
 def _user_id_for(confinement: Confinement, limits: Limits, *folders: Path) -> AbstractContextManager[int]:
@@ -202,30 +215,56 @@ def processes_of(order: Order, devices: Path = Path("/dev")) -> int:
     return order.recipe.processes or max(1, len(list(devices.glob("nvidia[0-9]*"))))
 
 
-def _listen(
-    child: subprocess.Popen[bytes], on_event: OnEvent, should_stop: Callable[[], bool], watch: Watch
+def _talk(
+    child: subprocess.Popen[bytes],
+    frames: bytearray,
+    on_event: OnEvent,
+    should_stop: Callable[[], bool],
+    watch: Watch,
 ) -> tuple[dict[str, Any], bytes]:
-    """Pass events on until the child closes its output; give the last one, and the end of its diagnostics."""
+    """Say `frames` and pass events on until the child closes its output; give the last one, and the end of its diagnostics.
+
+    What is said is written piece by piece: a child that never reads is stopped and held to its limits as any other.
+    """
     lines, diagnostics, last = bytearray(), bytearray(), dict[str, Any]()
+    stdin = _pipe(child.stdin).fileno()
+    os.set_blocking(stdin, False)
     with selectors.DefaultSelector() as selector:
+        selector.register(stdin, selectors.EVENT_WRITE, frames)
         selector.register(_pipe(child.stdout), selectors.EVENT_READ, lines)
         selector.register(_pipe(child.stderr), selectors.EVENT_READ, diagnostics)
-        while selector.get_map():
+        while any(key.events == selectors.EVENT_READ for key in selector.get_map().values()):
             if should_stop():
                 raise TrainingFailed("the training was stopped", state=STOPPED)
             watch.look()
             for key, _ in selector.select(LOOK_EVERY_SECONDS):
-                data = os.read(key.fd, 65_536)
-                key.data.extend(data)
-                if not data:
+                is_over = _say(key.fd, frames) if key.fd == stdin else _hear(key.fd, key.data)
+                if is_over:
                     selector.unregister(key.fileobj)
             del diagnostics[:-KEPT_DIAGNOSTICS_BYTES]
             for line in _take_lines(lines):
                 last = _parse_event(line)
                 on_event(last)
     if diagnostics:
-        logger.warning("the training child said: %s", diagnostics.decode(errors="replace"))
+        # Set in, so that no line of it can pass for one of ours.
+        said = textwrap.indent(in_plain_words(diagnostics.decode(errors="replace"), KEPT_DIAGNOSTICS_BYTES), "  | ")
+        logger.warning("the training child said:\n%s", said)
     return last, bytes(diagnostics)
+
+
+def _say(pipe: int, frames: bytearray) -> bool:
+    """Write what the pipe takes; say whether all is said. One who died at once has said why, or will be found dead."""
+    try:
+        del frames[: os.write(pipe, frames[:PIECE_BYTES])]
+    except BrokenPipeError:
+        return True
+    return not frames
+
+
+def _hear(pipe: int, buffer: bytearray) -> bool:
+    data = os.read(pipe, PIECE_BYTES)
+    buffer.extend(data)
+    return not data
 
 
 def _wait(child: subprocess.Popen[bytes], should_stop: Callable[[], bool], watch: Watch) -> int:
@@ -256,17 +295,34 @@ def _parse_event(line: bytes) -> dict[str, Any]:
     return event
 
 
-def _report_of(report_type: type[R], last: dict[str, Any], status: int) -> R:
+def _report_of(report_type: type[R], last: dict[str, Any], status: int, root: bytes) -> R:
     if last.get("event") == "error":
+        code = str(last.get("code", ""))
         raise TrainingFailed(
-            str(last.get("message")), pointer=str(last.get("pointer", "")), state=str(last.get("code", ""))
+            in_plain_words(str(last.get("message")), MAX_WORDS),
+            pointer=in_plain_words(str(last.get("pointer", "")), MAX_WORDS),
+            state=code if code in _codes_of(TrapstreetError) else TrainingFailed.code,
         )
     if status != 0 or last.get("event") != "done":
         raise TrainingFailed(f"the training child ended with status {status} and no report")
     try:
-        return report_type.from_json(last.get("report"))
+        report = report_type.from_json(last.get("report"))
+        is_storable = NUL not in report.encode()  # Postgres keeps every character but this one
     except Malformed as error:
-        raise TrainingFailed(f"the training child's report is malformed: {error.message}") from error
+        message = in_plain_words(error.message, MAX_WORDS)
+        raise TrainingFailed(f"the training child's report is malformed: {message}") from error
+    if not is_storable or getattr(report, "root", None) != root:
+        raise TrainingFailed("the training child's report is not about this registration")
+    return report
+
+
+def in_plain_words(text: str, limit: int) -> str:
+    """Cut a stranger's text and replace what is no letter, mark or new line: a terminal or a database may obey it."""
+    return "".join(sign if sign.isprintable() or sign == "\n" else "\N{REPLACEMENT CHARACTER}" for sign in text[:limit])
+
+
+def _codes_of(kind: type[TrapstreetError]) -> set[str]:
+    return {kind.code}.union(*map(_codes_of, kind.__subclasses__()))
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
