@@ -95,23 +95,28 @@ def servers(folder: Path) -> Iterator[dict[str, object]]:
     """Servers of every kind that a training must not reach; at the end they must have heard nothing."""
     abstract, path = f"trapstreet-test-{os.getpid()}", str(folder / "socket")
     tcp, unseen, unix = socket.socket(), socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
-    udp = socket.socket(type=socket.SOCK_DGRAM)
-    with tcp, unseen, unix, udp:
+    udp, letters = socket.socket(type=socket.SOCK_DGRAM), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with tcp, unseen, unix, udp, letters:
         tcp.bind(("127.0.0.1", 0))
         udp.bind(("127.0.0.1", 0))
         unseen.bind("\0" + abstract)
         unix.bind(path)
-        Path(path).chmod(0o777)
+        letters.bind(path + "-datagram")
+        for place in (path, path + "-datagram"):
+            Path(place).chmod(0o777)
         for server in (tcp, unseen, unix):
             server.listen()
             server.settimeout(0)
         udp.settimeout(0)
-        yield {"tcp": tcp.getsockname()[1], "udp": udp.getsockname()[1], "abstract": abstract, "unix": path}
+        letters.settimeout(0)
+        ports = {"tcp": tcp.getsockname()[1], "udp": udp.getsockname()[1]}
+        yield {**ports, "abstract": abstract, "unix": path, "unix datagram": path + "-datagram"}
         for server in (tcp, unseen, unix):
             with pytest.raises(BlockingIOError):
                 server.accept()
-        with pytest.raises(BlockingIOError):
-            udp.recv(100)
+        for mailbox in (udp, letters):
+            with pytest.raises(BlockingIOError):
+                mailbox.recv(100)
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +140,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
         sandbox = replace(sandbox, file_bytes=1024**2)
         result = json.loads(outcome_of(sandbox, code, json.dumps(targets)))
     assert (other / "secret").read_text() == "another vendor's"
-    assert sorted(path.name for path in other.iterdir()) == ["secret", "socket"]
+    assert sorted(path.name for path in other.iterdir()) == ["secret", "socket", "socket-datagram"]
     assert {path.stat().st_uid for path in output.iterdir()} == {os.geteuid()}
     return result
 
