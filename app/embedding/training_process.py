@@ -114,7 +114,7 @@ def _run(
     command = child_command(processes_of(order), order.MODULE)
     read = [Path(path) for path in (*order.model_paths, *order.data_paths)]
     with confined_child(command, read, Path(order.output_path), confinement, around) as child:
-        watch = Watch(limits, child.pid)
+        watch = Watch(limits, child.pid, Path(order.output_path))
 
         def look() -> None:
             if should_stop():

@@ -49,7 +49,7 @@ def run_trigger_child(order: TriggerOrder, limits: Limits | None = None) -> dict
         tempfile.TemporaryDirectory(prefix="trapstreet-") as folder,
         confined_child(command, read, Path(folder), find_confinement(limits), Surroundings(limits)) as child,
     ):
-        watch = Watch(limits, child.pid)
+        watch = Watch(limits, child.pid, Path(folder))
         talk(child, bytearray(order.encode() + b"\n"), watch.look, on_output)
         status = wait_for(child, watch.look)
     if status != 0:

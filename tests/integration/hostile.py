@@ -107,6 +107,7 @@ if __name__ == "__main__":
     outcomes["environment"] = sorted(os.environ)
     with os.scandir("/proc/self/fd") as files:
         outcomes["open files"] = sorted(int(file.name) for file in files if int(file.name) != 3)
+    outcomes["turn when memory runs out"] = int(Path("/proc/self/oom_score_adj").read_text())
     outcomes["output"] = write(targets["output"] + "/mine")
     outcomes["input"] = Path(targets["input"]).read_text()
     sys.stdout.write(json.dumps(outcomes))
