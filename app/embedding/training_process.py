@@ -13,20 +13,23 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from app.canonical import Record, parse_loose_json
-from app.embedding.artifacts import MARKED_WEIGHTS, check_artifact, is_program
+from app.embedding.artifacts import MARKED_WEIGHTS, REPORT, SCRATCH, UNFINISHED_RUN, check_artifact, is_program
 from app.embedding.child_order import ChildOrder, PlainKey, SealedKey, TrainingReport, write_frames
 from app.embedding.confined_child import Surroundings, confined_child, in_plain_words, talk, wait_for
 from app.embedding.confinement import find_confinement
 from app.embedding.limits import Limits, Watch, needs_more_memory
-from app.embedding.survival_order import SurvivalOrder, SurvivalReport
-from app.embedding.white_box import WhiteBoxOrder, WhiteBoxReport
-from app.errors import Malformed, TrainingFailed, TrapstreetError
+from app.embedding.survival_order import MEASURED, SURVIVAL_PAGE, SURVIVAL_REPORT, SurvivalOrder, SurvivalReport
+from app.embedding.white_box import WHITE_BOX_REPORT, WhiteBoxOrder, WhiteBoxReport
+from app.errors import Malformed, PolicyRefused, TrainingFailed, TrapstreetError
 
 # The longest line a child prints is its report, a few kilobytes.
 MAX_LINE_BYTES = 1024 * 1024
 
 # U+0000 as canonical JSON writes it.
 NUL = b"\\u0000"
+
+# What children of ours leave in their output folder under its final name.
+RESULTS = frozenset((MARKED_WEIGHTS, REPORT, MEASURED, SURVIVAL_REPORT, SURVIVAL_PAGE, WHITE_BOX_REPORT))
 
 # What Python, torch and the C++ library say when an allocation fails at the kernel's limit.
 OUT_OF_MEMORY = (b"MemoryError", b"can't allocate memory", b"bad_alloc")
@@ -53,7 +56,8 @@ def run_child(
     """Train an order in a child process and give its report; the artifacts lie in the order's output folder.
 
     Raises: TrainingFailed with the child's reason; its `state` is the code of the child's error, or `stopped`.
-    PolicyRefused if the weights are a program and this machine has nothing to confine it.
+    PolicyRefused if the weights are a program and this machine has nothing to confine it, or if the output folder holds
+    anything but results.
     """
     around = Surroundings(limits or Limits(), environment or {})
     report = _run(TrainingReport, order, secrets, on_event, should_stop, around)
@@ -109,6 +113,7 @@ def _run(
     if any(is_program(Path(path)) for path in order.model_paths):
         confinement.require_for_programs()
     last: dict[str, Any] = {}
+    require_folder_of_results(Path(order.output_path))
     frames = BytesIO()
     write_frames(frames, order, secrets)
     command = child_command(processes_of(order), order.MODULE)
@@ -132,6 +137,20 @@ def _run(
     if status != 0 and last.get("event") != "error" and any(word in diagnostics for word in OUT_OF_MEMORY):
         raise needs_more_memory(limits)
     return _report_of(report_type, last, status, order.statement.root)
+
+
+def require_folder_of_results(folder: Path) -> None:
+    """Refuse an output folder with anything but results in it: a training may read, replace and remove what lies there.
+
+    Raises: PolicyRefused with what is in the way.
+    """
+    for path in sorted(folder.iterdir()):
+        name = path.name.removesuffix(".partial")
+        if name not in RESULTS and not name.startswith((UNFINISHED_RUN, SCRATCH)):
+            raise PolicyRefused(
+                f"{folder} holds {path.name!r}, which a training there could read, replace or remove: give it a folder "
+                "of its own"
+            )
 
 
 def child_command(processes: int, module: str = ChildOrder.MODULE) -> list[str]:

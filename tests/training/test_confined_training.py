@@ -16,7 +16,7 @@ from app.embedding.limits import Limits
 from app.embedding.progress import ProgressCurve
 from app.embedding.recipe import Recipe
 from app.embedding.training_process import run_child
-from app.errors import TrainingFailed
+from app.errors import PolicyRefused, TrainingFailed
 from app.keys.key_file import encode_key_file
 from tests.ordinary_user import run_as_ordinary_user
 from tests.training.examples import TINY, image_key, order_in
@@ -108,6 +108,17 @@ def test_a_link_is_no_artifact(tmp_path):
         check_artifact(tmp_path / MARKED_WEIGHTS, digest)
 
 
+def test_a_folder_with_more_than_results_in_it_is_not_opened_to_a_training(tmp_path):
+    order = order_in(tmp_path, recipe=QUICK)
+    for name in ("report.json", "unfinished-plain.safetensors", "unfinished-marked.safetensors.partial"):
+        (tmp_path / "output" / name).write_bytes(b"of an earlier training")
+    (tmp_path / "output" / "vendor.key").write_text("the vendor's own")
+    with pytest.raises(PolicyRefused, match=r"holds 'vendor\.key'.* a folder of its own"):
+        run(order)
+    (tmp_path / "output" / "vendor.key").unlink()
+    assert run(order).marked.epochs == 3
+
+
 # A kernel that knows none of these calls: a filter makes it so for this process and its descendants.
 BARE = """
 import errno, json, sys
@@ -184,8 +195,8 @@ def test_what_another_user_left_half_written_is_written_anew(tmp_path):
 def told_by(folder: Path, code: str, secrets: PlainKey | SealedKey | None = None, **options: object) -> TrainingFailed:
     """What becomes of an order whose child runs this code from its first breath on."""
     order = order_in(folder, recipe=QUICK)
-    (folder / "output" / "sitecustomize.py").write_text(f"import json, os, sys, time\n{code}\nos._exit(0)\n")
-    environment = {"PYTHONPATH": str(folder / "output")}
+    (folder / "sitecustomize.py").write_text(f"import json, os, sys, time\n{code}\nos._exit(0)\n")
+    environment = {"PYTHONPATH": str(folder)}
     secrets = secrets or PlainKey(encode_key_file(image_key()))
     with pytest.raises(TrainingFailed) as failed:
         run_child(order, secrets, ProgressCurve().add, lambda: False, environment=environment, **options)
