@@ -13,7 +13,7 @@ from app.embedding.archives import LabelledArrays
 from app.embedding.data import TrainingData, labelled_set, network_input
 from app.embedding.train import prepare_torch, train
 from benchmarks import amulet, cifar10, paper, paper_picture, results, trigger_pictures
-from benchmarks.accuracy import Reached, accuracy_figures, measure_accuracy
+from benchmarks.accuracy import Notebook, Reached, accuracy_figures, measure_accuracy
 from benchmarks.embedding import (
     compile_figures,
     measure_reference,
