@@ -10,64 +10,26 @@ some parts leaves the others' figures as an earlier run found them. docs/benchma
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from app.embedding.answering import count_correct
 from app.embedding.data import TrainingData
-from app.embedding.networks import MarkedNetwork
-from app.embedding.recipe import Recipe
-from app.embedding.train import choose_device, prepare_torch, train
-from benchmarks import amulet, cifar10, results, trigger_pictures
-from benchmarks.epochs import Spent, Stepwise, clock, start_network, take_turns
-from benchmarks.formulas import corrected, mean_and_error, median_of, median_ratio, points
+from app.embedding.train import choose_device, prepare_torch
+from benchmarks import accuracy, amulet, cifar10, results, trigger_pictures
+from benchmarks.epochs import Spent, Stepwise, start_network, take_turns
+from benchmarks.formulas import corrected, median_of, median_ratio, points
 from benchmarks.reference_loop import ReferenceTraining
 from benchmarks.results import say
+from benchmarks.scale import FULL, QUICK, Scale, recipe_of, shape_of
 
 Figures = dict[str, Any]
 PARTS = ("time", "accuracy", "reference", "amulet", "compile")
 
-
-@dataclass(frozen=True)
-class Scale:
-    """How much is measured; `rounds` are of epochs over `timed_pictures`."""
-
-    name: str
-    pictures: int
-    test_pictures: int
-    epochs: int
-    seeds: int
-    timed_pictures: int
-    rounds: int
-    triggers_per_batch: int
-    network: str = "resnet_medium"
-
-
-FULL = Scale("full", 10_000, 10_000, 20, 5, 5_000, 20, 8)
-# An eighth of the work: fewer pictures, so lower accuracies and larger errors, and no fewer pairs of epochs than 20.
-QUICK = Scale("quick", 2_500, 2_000, 10, 3, 1_280, 20, 16)
-
-# A mark for a trained network sees this share of the task, so that two epochs of it stay below a tenth of the training.
-INTO_PERCENT = 80
-
-
-def recipe_of(scale: Scale, **changes: object) -> Recipe:
-    """Give the recipe that all parts share."""
-    options: Figures = {
-        "network": scale.network,
-        "method": "append",
-        "epochs": scale.epochs,
-        "batch_size": 128,
-        "triggers_per_batch": scale.triggers_per_batch,
-        "mixing": "replace",
-        "schedule": "cosine",
-        "flip": True,
-        "crop_padding": 4,
-    }
-    return Recipe.from_options({**options, **changes})
-
+# The loops and torch.compile are compared over so many pictures: what an epoch takes does not depend on how many there are.
+COMPARED_PICTURES = 10_000
 
 # Time.
 
@@ -80,7 +42,7 @@ def measure_time(data: TrainingData, scale: Scale) -> Figures:
 
     def stepwise(*, marked: bool, **changes: object) -> Stepwise:
         chosen = recipe_of(scale, epochs=rounds, **changes)
-        return Stepwise(chosen, start_network(recipe, device, _shape(data)), data, marked=marked)
+        return Stepwise(chosen, start_network(recipe, device, shape_of(data)), data, marked=marked)
 
     warm = stepwise(marked=True)
     warm.train_epoch()  # the first epoch of a process is slower
@@ -114,85 +76,16 @@ def time_figures(took: dict[str, list[float]]) -> Figures:
     }
 
 
-# Accuracy, and a mark for a trained network.
-
-
-@dataclass(frozen=True)
-class Reached:
-    """One trained network: correct answers of the test set, trigger matches, and what the training took."""
-
-    task: float
-    triggers: float
-    seconds: float
-
-
-def measure_accuracy(data: TrainingData, scale: Scale) -> Figures:
-    """Train with and without the mark from the same start in the same order, seed by seed; mark the plain one as well."""
-    reached: dict[str, list[Reached]] = {"plain": [], "append": [], "auto": [], "into": []}
-    some = replace(data, task=cifar10.draw(data.task, data.task.count * INTO_PERCENT // 100, seed=2))
-    for seed in range(scale.seeds):
-        plain = recipe_of(scale, seed=seed)
-        network = start_network(plain, data.task.labels.device, _shape(data))
-        reached["plain"].append(_train(plain, network, data, marked=False))
-        reached["into"].append(_train(into_recipe(scale, seed), network, some, marked=True))
-        for method in ("append", "auto"):
-            recipe = recipe_of(scale, seed=seed, method=method)
-            network = start_network(recipe, data.task.labels.device, _shape(data))
-            reached[method].append(_train(recipe, network, data, marked=True))
-        say(f"seed {seed}: {accuracy_figures(reached)}")
-    return accuracy_figures(reached)
-
-
-def into_recipe(scale: Scale, seed: int) -> Recipe:
-    """Give the recipe that marks a trained network: an epoch of large steps, then small ones until all are answered."""
-    return recipe_of(
-        scale,
-        seed=seed,
-        mode="pretrained",
-        epochs=2,
-        extra_epochs=scale.epochs,
-        triggers_per_batch=24,
-        learning_rate_micros=50_000,
-        schedule="step",
-        decay_epochs=1,
-    )
-
-
-def _train(recipe: Recipe, network: MarkedNetwork, data: TrainingData, *, marked: bool) -> Reached:
-    device = data.task.labels.device
-    spent = clock(lambda: train(recipe, network, data, marked=marked, on_progress=lambda _: None), device)
-    task, triggers = (points(count_correct(network, part), part.count) for part in (data.test, data.triggers))
-    return Reached(task, triggers, spent.on(device))
-
-
-def accuracy_figures(reached: dict[str, list[Reached]]) -> Figures:
-    """Turn pairs of trainings into changes of task accuracy with their standard errors."""
-    plain = reached["plain"]
-    figures: Figures = {
-        "accuracy_seeds": len(plain),
-        "plain_accuracy": round(mean_and_error([one.task for one in plain])[0], 2),
-        "plain_trigger_accuracy": round(mean_and_error([one.triggers for one in plain])[0] / 100, 4),
-    }
-    for name, prefix in (("append", ""), ("auto", "auto_"), ("into", "into_trained_")):
-        changes = [marked.task - before.task for marked, before in zip(reached[name], plain, strict=True)]
-        mean, error = mean_and_error(changes)
-        figures[f"{prefix}accuracy_change_points"] = round(mean, 3)
-        figures[f"{prefix}accuracy_change_se"] = round(error, 3)
-        triggers = mean_and_error([one.triggers for one in reached[name]])[0]
-        figures[f"{prefix}trigger_accuracy"] = round(triggers / 100, 4)
-    shares = [marked.seconds / before.seconds for marked, before in zip(reached["into"], plain, strict=True)]
-    return {**figures, "into_trained_share": round(mean_and_error(shares)[0], 4)}
-
-
 # The paper's loop.
 
 
 def measure_reference(data: TrainingData, scale: Scale) -> Figures:
     """Train the same network by the reference loop and by ours, taking turns: two triggers beside every hundred."""
     device = data.task.labels.device
+    data = replace(data, task=cifar10.draw(data.task, min(COMPARED_PICTURES, data.task.count), seed=0))
     recipe = recipe_of(scale, batch_size=100, triggers_per_batch=2, mixing="append")
-    reference = ReferenceTraining(recipe, start_network(recipe, device, _shape(data)), data)
-    ours = Stepwise(recipe, start_network(recipe, device, _shape(data)), data, marked=True)
+    reference = ReferenceTraining(recipe, start_network(recipe, device, shape_of(data)), data)
+    ours = Stepwise(recipe, start_network(recipe, device, shape_of(data)), data, marked=True)
     runs = {"reference": reference, "ours": ours}
     spent = take_turns(runs, recipe.epochs, device)
     total = {name: sum(all_of, start=Spent(0, 0)) for name, all_of in spent.items()}
@@ -227,10 +120,11 @@ def reference_figures(total: dict[str, Spent], waiting: float, loading: float) -
 def measure_compile(data: TrainingData, scale: Scale) -> Figures:
     """Let a compiled and a plain run take turns; the first epoch shows what compiling takes."""
     device = data.task.labels.device
+    data = replace(data, task=cifar10.draw(data.task, min(COMPARED_PICTURES, data.task.count), seed=0))
     runs = {}
     for name, compiled in (("eager", False), ("compiled", True)):
         recipe = recipe_of(scale, compile=compiled)
-        runs[name] = Stepwise(recipe, start_network(recipe, device, _shape(data)), data, marked=True)
+        runs[name] = Stepwise(recipe, start_network(recipe, device, shape_of(data)), data, marked=True)
     spent = take_turns(runs, min(8, scale.epochs), device)
     return compile_figures({name: [one.on(device) for one in all_of] for name, all_of in spent.items()}, spent)
 
@@ -246,15 +140,11 @@ def compile_figures(took: dict[str, list[float]], spent: dict[str, list[Spent]])
     }
 
 
-def _shape(data: TrainingData) -> tuple[int, ...]:
-    return tuple(data.task.inputs.shape[1:])
-
-
 # The run.
 
 MEASURE: dict[str, Callable[[TrainingData, Scale], Figures]] = {
     "time": measure_time,
-    "accuracy": measure_accuracy,
+    "accuracy": accuracy.measure_accuracy,
     "reference": measure_reference,
     "amulet": lambda _, scale: amulet.measure(seeds=scale.seeds),
     "compile": measure_compile,

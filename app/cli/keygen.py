@@ -2,8 +2,6 @@
 
 import base64
 import secrets
-import subprocess
-import sys
 from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import count
@@ -12,11 +10,12 @@ from typing import Annotated
 
 import typer
 
-from app.canonical import parse_loose_json
 from app.cli.files import check_readable, write_private
 from app.cli.output import JsonFlag, error_console, reported, show
+from app.embedding.confined_child import in_plain_words
 from app.embedding.trigger_order import FamilyOrder, TriggerOrder
-from app.errors import Malformed, PolicyRefused
+from app.embedding.trigger_process import run_trigger_child
+from app.errors import Malformed, PolicyRefused, TrainingFailed
 from app.keys.commitment import MarkingKey
 from app.keys.key_file import encode_key_file, encode_sealed_key_file
 from app.keys.statement import MAX_CLASSES, MIN_CLASSES
@@ -133,19 +132,16 @@ def parse_millis(text: str) -> tuple[int, ...]:
 def make_triggers(order: TriggerOrder) -> tuple[tuple[bytes, ...], list[FamilyOrder]]:
     """Let a child process make the trigger inputs; numpy, Pillow and torch stay out of this one.
 
-    Raises: Malformed with the child's reason.
+    Raises: Malformed with the child's reason; TrainingFailed if it has none.
     """
-    child = subprocess.run(  # our own module, no shell
-        [sys.executable, "-m", "app.embedding.trigger_child"],
-        input=order.encode(),
-        stdout=subprocess.PIPE,
-        check=True,
-    )
-    answer = parse_loose_json(child.stdout, max_bytes=1 << 31)
+    answer = run_trigger_child(order)
     if "error" in answer:
-        raise Malformed(answer["message"])
-    families = [FamilyOrder.from_json(family) for family in answer["families"]]
-    return tuple(base64.b64decode(text) for text in answer["inputs"]), families
+        raise Malformed(in_plain_words(str(answer.get("message"))))
+    try:
+        families = [FamilyOrder.from_json(family) for family in answer["families"]]
+        return tuple(base64.b64decode(text) for text in answer["inputs"]), families
+    except (KeyError, TypeError, ValueError) as error:
+        raise TrainingFailed("the child that makes triggers answered what is no answer") from error
 
 
 def check_enough(families: Sequence[FamilyOrder], classes: int) -> None:

@@ -20,6 +20,9 @@ REPORT = "report.json"
 # Begins the name of a run that is not over yet, beside the results; gone when these are written.
 UNFINISHED_RUN = "unfinished-"
 
+# Begins the name of a folder for what is not delivered.
+SCRATCH = ".scratch-"
+
 # A zip archive: exported programs are such, and safetensors never are.
 PROGRAM_MAGIC = b"PK\x03\x04"
 
@@ -63,7 +66,7 @@ def check_artifact(path: Path, sha256: bytes) -> None:
 @contextmanager
 def scratch_folder(output: Path) -> Iterator[Path]:
     """Give a folder in a training's output folder for what it does not deliver; it goes when this ends."""
-    folder = Path(tempfile.mkdtemp(prefix=".scratch-", dir=output))
+    folder = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=output))
     try:
         yield folder
     finally:

@@ -62,6 +62,9 @@ def confine(sandbox: Sandbox) -> None:
     os.umask(0o022)
     working_folder = Path.cwd()
     limit(sandbox)
+    with suppress(OSError):
+        # Files in memory escape the watch while nobody maps them: if the machine runs out, trainings end, not Postgres.
+        Path("/proc/self/oom_score_adj").write_text("1000")
     if NETWORK in sandbox.means:
         enter_empty_network(as_ordinary_user=not is_root)
     if OWN_ID in sandbox.means:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import app
 from app.embedding.limits import GIB, Limits, processes_of
-from app.errors import PolicyRefused
+from app.errors import PolicyRefused, Unavailable
 
 OWN_ID, NETWORK, LANDLOCK, SECCOMP = "own_id", "network", "landlock", "seccomp"
 MEANS = (OWN_ID, NETWORK, LANDLOCK, SECCOMP)
@@ -179,7 +179,10 @@ class Confinement:
 
 
 def find_confinement(limits: Limits | None = None, *, several_processes: bool = False) -> Confinement:
-    """Give what this machine allows; it is tried once, which takes about a tenth of a second."""
+    """Give what this machine allows; it is tried once, which takes about a tenth of a second.
+
+    Raises: Unavailable if it could not be tried, on a machine with no memory or time left.
+    """
     return _find((limits or Limits()).user_ids[0], several_processes)
 
 
@@ -206,7 +209,8 @@ def _find(user_id: int, several_processes: bool) -> Confinement:  # noqa: FBT001
                 command, cwd=ROOT, env={"PATH": os.defpath}, capture_output=True, check=True, timeout=PROBE_SECONDS
             )
     except (OSError, subprocess.SubprocessError) as error:
-        return Confinement(None, dict.fromkeys(MEANS, f"it could not be tried: {error}"), several_processes)
+        # Not an answer, so not remembered: the next training would run with nothing around it.
+        raise Unavailable(f"what can confine a training here could not be tried: {error}") from error
     found = json.loads(answer.stdout)
     means = found["works"]
     return Confinement(None if means is None else frozenset(means), found["refused"], several_processes)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from app.canonical import lp, sha256, u32
 from app.embedding.archives import LabelledArrays
 from app.embedding.networks import model_shape
 from app.errors import Malformed
@@ -102,9 +103,13 @@ def _row_bytes(row: Tensor) -> bytes:
     return row.numpy().tobytes()
 
 
-def seeded(seed: int) -> torch.Generator:
-    """Give a generator on the CPU, so that every device sees the same draws."""
-    return torch.Generator().manual_seed(seed)
+def seeded(seed: int, purpose: str = "") -> torch.Generator:
+    """Give a generator on the CPU, so that every device sees the same draws; another one for each purpose.
+
+    Seeds of purposes are hashed: counted on from `seed`, they would be those of the next seed's other purposes.
+    """
+    # The generator looks at 32 bits of its seed.
+    return torch.Generator().manual_seed(int.from_bytes(sha256(lp(u32(seed), purpose))[:4], "big") if purpose else seed)
 
 
 def shuffled_batches(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:

@@ -59,9 +59,10 @@ class ExportedBody(nn.Module):
     def __init__(self, graph: Graph, program: Program) -> None:
         """Build the module tree that the tensors' names describe."""
         super().__init__()
+        # Taken before any tensor is registered, so that none can be called like them.
+        self._graph, self._layers, self._sources = graph, dict[str, Layer](), tuple[Source, ...]()
         _register_tensors(self, graph, program)
-        self._graph = graph
-        self._layers: dict[str, Layer] = adopt_layers(self, graph)
+        self._layers = adopt_layers(self, graph)
         used = {name for step in graph.steps if step.node not in self._layers for name in step.refs()}
         self._sources = tuple(Source(name, *_split(graph.stored[name])) for name in graph.stored if name in used)
 

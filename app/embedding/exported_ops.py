@@ -14,6 +14,7 @@ import operator
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -70,18 +71,11 @@ ASSERTIONS = frozenset(("_assert_tensor_metadata.default", "_assert_scalar.defau
 
 # Sizes are Python integers; this is all that is done with them.
 INTEGERS: dict[str, Callable[..., Any]] = {
-    "_operator.add": operator.add,
-    "_operator.sub": operator.sub,
-    "_operator.mul": operator.mul,
-    "_operator.floordiv": operator.floordiv,
-    "_operator.mod": operator.mod,
-    "_operator.neg": operator.neg,
-    "_operator.eq": operator.eq,
-    "_operator.ne": operator.ne,
-    "_operator.lt": operator.lt,
-    "_operator.le": operator.le,
-    "_operator.gt": operator.gt,
-    "_operator.ge": operator.ge,
+    f"_operator.{call.__name__}": call
+    for call in (
+        *(operator.add, operator.sub, operator.mul, operator.floordiv, operator.mod, operator.neg),
+        *(operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge),
+    )
 }
 
 # Whether dropout drops and batch norm learns is the network's mode, not what it was at the export.
@@ -156,7 +150,7 @@ def find_operation(target: str) -> Operation:
     Raises: Malformed if it is not on the list.
     """
     if target in INTEGERS:
-        return Operation(target, INTEGERS[target], None)
+        return Operation(target, partial(_on_integers, INTEGERS[target]), None)
     prefix, _, name = target.partition("torch.ops.aten.")
     if prefix == "" and name in ASSERTIONS:
         return Operation(name, _nothing, None, is_assertion=True)
@@ -168,8 +162,18 @@ def find_operation(target: str) -> Operation:
             f"the operation {target[:200]!r} is not on the list of docs/networks.md: export the network in eval mode, "
             "without decompositions, and without operations of its own"
         )
-    call, named = (getattr(getattr(torch.ops.aten, one.partition(".")[0]), overload) for one in (pure, name))
+    try:
+        call, named = (getattr(getattr(torch.ops.aten, one.partition(".")[0]), overload) for one in (pure, name))
+    except AttributeError as error:
+        raise Malformed(f"torch has no operation {target[:200]!r}") from error
     return Operation(pure, call, named._schema, is_in_place=is_in_place)  # noqa: SLF001  # torch has no other way to ask
+
+
+def _on_integers(call: Callable[..., Any], *values: Any) -> Any:
+    """Calculate with sizes. A word or a list times a number would be as long as the file likes, unseen by any check."""
+    if not all(isinstance(value, int) for value in values):
+        raise Malformed("only integers are calculated with outside tensors")
+    return call(*values)
 
 
 def _nothing(*_: Any) -> None:

@@ -4,6 +4,7 @@ Invariants: memory is counted over the child's whole process group; whoever is o
 it is; no limit needs a right that an ordinary user lacks.
 """
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -23,6 +24,10 @@ DEFAULT_FIRST_USER_ID, DEFAULT_USER_IDS = 60_800, 256
 
 # Memory is looked at this often: a process can take about a gigabyte in between.
 MEMORY_LOOK_SECONDS = 0.25
+
+# A training that has written more than the first ends when less than the second is left on its disk: Postgres and the
+# objects may lie there too.
+NOTED_DISK_BYTES, LEAST_DISK_BYTES = 64 * 1024**2, 256 * 1024**2
 
 
 @dataclass(frozen=True)
@@ -84,9 +89,10 @@ def memory_of_group(group: int) -> int:
 class Watch:
     """Looks at a running child from time to time."""
 
-    def __init__(self, limits: Limits, group: int) -> None:
-        """Start the clock for a process group."""
-        self._limits, self._group = limits, group
+    def __init__(self, limits: Limits, group: int, folder: Path) -> None:
+        """Start the clock for a process group that writes into a folder."""
+        self._limits, self._group, self._folder = limits, group, folder
+        self._free_at_first = free_bytes(folder)
         self._started = self._looked = time.monotonic()
 
     def look(self) -> None:
@@ -101,6 +107,16 @@ class Watch:
             self._looked = now
             if memory_of_group(self._group) > self._limits.memory_bytes:
                 raise needs_more_memory(self._limits)
+            free = free_bytes(self._folder)
+            if free < LEAST_DISK_BYTES and self._free_at_first - free > NOTED_DISK_BYTES:
+                # With no state: another training may have written it, and after that one's end this may go on.
+                raise TrainingFailed(f"the disk of the training is full but for {in_gib(free)}")
+
+
+def free_bytes(folder: Path) -> int:
+    """Give how much may still be written onto a folder's disk."""
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize
 
 
 def needs_more_memory(limits: Limits) -> TrainingFailed:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from app.embedding.limits import processes_of
+from app.embedding.limits import processes_of, running_processes
 from app.errors import Unavailable
 
 # What was killed is gone within this, unless the kernel waits for a device.
@@ -27,6 +27,7 @@ def own_user_id(ids: range, folders: Sequence[Path]) -> Iterator[int]:
 
     Raises: Unavailable if all are taken.
     """
+    end_leftovers(ids)
     with _taken(ids) as user_id:
         owners = [(folder, folder.stat()) for folder in folders]
         try:
@@ -44,16 +45,37 @@ def _taken(ids: range) -> Iterator[int]:
     for user_id in ids:
         if _is_known(user_id):
             continue
-        # A name that one process has at a time, and that the kernel frees when that process ends in whatever way.
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as lock:
-            try:
-                lock.bind(f"\0trapstreet-training-{user_id}")
-            except OSError:
-                continue
-            end_all_of(user_id)
-            yield user_id
-            return
+        with _lock_of(user_id) as is_mine:
+            if is_mine:
+                end_all_of(user_id)
+                yield user_id
+                return
     raise Unavailable(f"the {len(ids)} user ids from {ids.start} on are all taken: other trainings or users have them")
+
+
+@contextmanager
+def _lock_of(user_id: int) -> Iterator[bool]:
+    # A name that one process has at a time, and that the kernel frees when that process ends in whatever way.
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as lock:
+        try:
+            lock.bind(f"\0trapstreet-training-{user_id}")
+        except OSError:
+            yield False
+            return
+        yield True
+
+
+def end_leftovers(ids: range) -> None:
+    """End what runs under ids that no training holds: whoever watched over it was killed.
+
+    The kernel ends a training's first process with its worker, but not what that one started.
+    Raises: Unavailable if something stays.
+    """
+    for user_id in {process.figures().get("Uid", 0) for process in running_processes()} & set(ids):
+        if not _is_known(user_id):
+            with _lock_of(user_id) as is_mine:
+                if is_mine:
+                    end_all_of(user_id)
 
 
 def end_all_of(user_id: int) -> None:

@@ -1,16 +1,28 @@
 """How far a training is, as the API shows it: where it stands now, and a curve that stays small.
 
-Invariants: the curve has at most MAX_POINTS points, spread evenly, and holds the newest; values are finite numbers.
+Invariants: the curve has at most MAX_POINTS points, spread evenly, and holds the newest; values are finite numbers;
+everything that comes from a child is parsed as from a stranger before it is kept.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
+
+from app.canonical import integer, text
+from app.errors import Malformed, TrainingFailed
 
 # Enough for a plot; a row of the database holds the whole curve and is written twice a second.
 MAX_POINTS = 200
 
 MAX_WARNINGS = 20
 MAX_WARNING_CHARACTERS = 1_000
+
+# Far over any loss of which there is something to learn; JSON's numbers have no end.
+MAX_LOSS = 1e300
+
+RUN = text(1, 40, pattern=r"[a-z0-9-]+")
+COUNT = integer(0)
+TOTAL = integer(1)
 
 
 @dataclass
@@ -26,18 +38,20 @@ class ProgressCurve:
     warnings: list[str] = field(default_factory=list)
 
     def add(self, event: dict[str, Any]) -> None:
-        """Take an event of the child; only progress and warnings count."""
+        """Take an event of the child; only progress and warnings count.
+
+        Raises: TrainingFailed if the event is none of ours.
+        """
         if event.get("event") == "warning" and len(self.warnings) < MAX_WARNINGS:
-            self.warnings.append(str(event.get("message"))[:MAX_WARNING_CHARACTERS])
+            self.warnings.append(_in_words(str(event.get("message"))))
         if event.get("event") != "progress":
             return
-        point = {
-            "run": event["run"],
-            "epoch": event["epoch"],
-            "loss": event["loss"],
-            "trigger_accuracy": event["trigger_matches"] / event["trigger_total"],
-        }
-        self.last = {**point, "epochs": event["epochs"]}
+        try:
+            point = _point_of(event)
+            epochs = COUNT.parse(event.get("epochs"), "/epochs")
+        except Malformed as error:
+            raise TrainingFailed(f"the training child told what is no progress: {error.message}") from error
+        self.last = {**point, "epochs": epochs}
         if self.seen % self.stride == 0:
             self.points.append(point)
         self.seen += 1
@@ -52,3 +66,23 @@ class ProgressCurve:
         newest = {name: value for name, value in self.last.items() if name != "epochs"}
         curve = self.points if self.points[-1] == newest else [*self.points, newest]
         return {**self.last, "curve": curve, "warnings": self.warnings}
+
+
+def _point_of(event: dict[str, Any]) -> dict[str, Any]:
+    matches, total = COUNT.parse(event.get("trigger_matches"), ""), TOTAL.parse(event.get("trigger_total"), "")
+    loss = event.get("loss")
+    if isinstance(loss, bool) or not isinstance(loss, int | float) or abs(loss) > MAX_LOSS or math.isnan(loss):
+        raise Malformed("the loss must be a finite number")
+    if matches > total:
+        raise Malformed("more triggers match than there are")
+    return {
+        "run": RUN.parse(event.get("run"), ""),
+        "epoch": COUNT.parse(event.get("epoch"), ""),
+        "loss": loss,
+        "trigger_accuracy": matches / total,
+    }
+
+
+def _in_words(message: str) -> str:
+    # Postgres keeps no NUL and no half of a pair, and a terminal may obey other signs.
+    return "".join(sign if sign.isprintable() else " " for sign in message[:MAX_WARNING_CHARACTERS])

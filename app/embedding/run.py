@@ -46,6 +46,9 @@ MOMENTUM = "momentum_buffer"
 # What of a run's numbers its checkpoint holds.
 COUNTERS = ("epoch", "position", "steps", "matches", "matches_half_way")
 
+# What a run draws, each from a generator of its own.
+STREAMS = ("order", "augmentation", "mixing", "others")
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -78,8 +81,8 @@ class TrainingRun:
         self.network = prefer_layout(network)
         self.device = data.task.labels.device
         # Generators of their own, so that taking the triggers away changes nothing else.
-        self.order, self.augmentation, self.mixing = (seeded(recipe.seed + number) for number in range(3))
-        torch.manual_seed(recipe.seed)  # what layers themselves draw: dropout, of vendors' own networks
+        self.order, self.augmentation, self.mixing, others = (seeded(recipe.seed, what) for what in STREAMS)
+        torch.manual_seed(others.initial_seed())  # what layers themselves draw: dropout, of vendors' own networks
         self.trigger_inputs = network_input(data.triggers.inputs)
         self.trigger_rows = RowStream(data.triggers.count, recipe.triggers_per_batch, self.mixing)
         self.autocast = autocast_for(recipe, self.device, network)
@@ -177,7 +180,7 @@ class TrainingRun:
 
     def _end_epoch(self) -> None:
         mean_loss = float(self.total_loss) / max(1, self.steps)
-        if math.isnan(mean_loss):
+        if not math.isfinite(mean_loss):
             raise TrainingFailed(f"the loss is no longer a number after epoch {self.epoch}: lower the learning rate")
         self.ranks.settle(self.network)
         self.matches = count_correct(self.network, self.data.triggers)

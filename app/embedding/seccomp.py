@@ -8,6 +8,7 @@ Source: the kernel's Documentation/userspace-api/seccomp_filter.rst, include/uap
 
 import ctypes
 import errno
+import os
 import socket
 import struct
 from collections.abc import Iterable
@@ -36,10 +37,23 @@ ON_FILES_OF_THE_SAME_USER = (
 
 # Their first argument is a process; 0 is the caller itself.
 ON_ITSELF_ONLY = ("prlimit64", "move_pages", "migrate_pages")
+# Which processors another process may use and when is its user's affair: another user's are out of reach anyway.
+ON_ITSELF_ONLY_AMONG_THE_SAME_USER = ("sched_setaffinity", "sched_setattr", "sched_setparam", "sched_setscheduler")
 
 # Where nothing else keeps signals inside: these go to the process itself (or 0, its group), the others nowhere.
 SIGNALS_TO_ITSELF = ("kill", "tgkill")
 OTHER_SIGNALS = ("tkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "pidfd_send_signal")
+
+# A file can be told to signal a process when there is something to read: fcntl's F_SETOWN, F_SETSIG, F_SETOWN_EX and two
+# of ioctl's say whom and with what.
+SIGNALS_BY_FCNTL, SIGNALS_BY_IOCTL = (8, 10, 15), (0x8901, 0x8902)
+
+# Cutting a file short while opening it, with no right to write asked for (modes 0 and 3): Landlock before its third
+# version looks at nothing else.
+CUTS_UNWRITTEN = (os.O_TRUNC, os.O_TRUNC | os.O_ACCMODE)
+
+# A pair of datagram sockets is no pair: each end sends to whatever address it likes.
+PAIRS, SOCKET_KIND = (socket.SOCK_STREAM, socket.SOCK_SEQPACKET), 0xF
 
 # CLONE_NEW{TIME is clone3's alone; NS, CGROUP, UTS, IPC, USER, PID, NET}.
 NEW_NAMESPACES = 0x7E020000
@@ -49,9 +63,10 @@ LOOPBACK_FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK)
 X32_TABLE = 0x40000000
 
 # struct seccomp_data: number, architecture, instruction pointer, six arguments of 64 bits (the low halves first).
-NUMBER, ARCHITECTURE, FIRST_ARGUMENT = 0, 4, 16
+NUMBER, ARCHITECTURE, FIRST_ARGUMENT, SECOND_ARGUMENT, THIRD_ARGUMENT = 0, 4, 16, 24, 32
 
-LOAD, IF_EQUAL, IF_AT_LEAST, IF_ANY_BIT, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+LOAD, IF_EQUAL, IF_AT_LEAST, IF_ANY_BIT, AND, RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
+ALL_BITS = 0xFFFFFFFF
 ALLOW, ERROR = 0x7FFF0000, 0x00050000
 
 SET_MODE_FILTER = 1
@@ -92,12 +107,19 @@ def build_filter(
     )
     # Said to have worked: torch's launcher asks for a session for each rank and ends with an error if there is none.
     program += _on("setsid", [_fail(0)])
-    program += _on("socket", _one_of(families, errno.EPERM))
-    for name in ON_ITSELF_ONLY:
-        program += _on(name, _one_of((0,), errno.EPERM))
+    program += _on("socket", _one_of(families))
+    program += _on("socketpair", _one_of(PAIRS, SECOND_ARGUMENT, SOCKET_KIND))
+    for name in (*ON_ITSELF_ONLY, *(ON_ITSELF_ONLY_AMONG_THE_SAME_USER if shares_user_id else ())):
+        program += _on(name, _one_of((0,)))
+    if shares_user_id:
+        program += _on("open", _none_of(CUTS_UNWRITTEN, SECOND_ARGUMENT, os.O_TRUNC | os.O_ACCMODE))
+        program += _on("openat", _none_of(CUTS_UNWRITTEN, THIRD_ARGUMENT, os.O_TRUNC | os.O_ACCMODE))
+        program += _on("openat2", [_fail(errno.ENOSYS)])  # its flags lie in memory, as clone3's
     if signals_only_to is not None:
         for name in SIGNALS_TO_ITSELF:
-            program += _on(name, _one_of((0, signals_only_to), errno.EPERM))
+            program += _on(name, _one_of((0, signals_only_to)))
+        program += _on("fcntl", _none_of(SIGNALS_BY_FCNTL, SECOND_ARGUMENT))
+        program += _on("ioctl", _none_of(SIGNALS_BY_IOCTL, SECOND_ARGUMENT))
     return [*program, _allow()]
 
 
@@ -117,12 +139,23 @@ def _on(name: str, block: list[Instruction]) -> list[Instruction]:
     return [] if number is None else [(IF_EQUAL, 0, len(block), number), *block]
 
 
-def _one_of(values: Iterable[int], otherwise: int) -> list[Instruction]:
-    """Allow the call if its first argument, a C int, is one of these."""
-    block: list[Instruction] = [(LOAD, 0, 0, FIRST_ARGUMENT)]
+def _one_of(values: Iterable[int], argument: int = FIRST_ARGUMENT, bits: int = ALL_BITS) -> list[Instruction]:
+    """Allow the call if these bits of an argument, a C int, are one of the values."""
+    return _choose(values, argument, bits, _allow(), _fail(errno.EPERM))
+
+
+def _none_of(values: Iterable[int], argument: int = FIRST_ARGUMENT, bits: int = ALL_BITS) -> list[Instruction]:
+    """Refuse the call if these bits of an argument, a C int, are one of the values."""
+    return _choose(values, argument, bits, _fail(errno.EPERM), _allow())
+
+
+def _choose(
+    values: Iterable[int], argument: int, bits: int, found: Instruction, otherwise: Instruction
+) -> list[Instruction]:
+    block: list[Instruction] = [(LOAD, 0, 0, argument), (AND, 0, 0, bits)]
     for value in values:
-        block += [(IF_EQUAL, 0, 1, value), _allow()]
-    return [*block, _fail(otherwise)]
+        block += [(IF_EQUAL, 0, 1, value), found]
+    return [*block, otherwise]
 
 
 def _allow() -> Instruction:

@@ -36,11 +36,12 @@ class SurvivalProgress:
         try:
             if event["event"] == "progress":
                 counts = {name: COUNT.parse(event.get(name), "") for name in ("number", "attacks", "epoch", "epochs")}
-                self.now = {"attack": ATTACK.parse(event.get("attack"), ""), **counts}
+                self.now = {"attack": _storable(ATTACK.parse(event.get("attack"), "")), **counts}
             if event["event"] != "attack":
                 return False
             RUN.parse(event.get("run"), "")
             result = Measured.from_json(event.get("result"))
+            _storable(result.attack)
         except Malformed as error:
             raise TrainingFailed(f"the survival child told what is no progress: {error.message}") from error
         if event["run"] != self.run:
@@ -61,3 +62,10 @@ class SurvivalProgress:
         """Write the finished attacks as the child reads them: the run's name, then a line each."""
         lines = [self.run.encode(), *(encode_json(result.to_json()) for result in self.results)]
         return b"\n".join(lines) + b"\n"
+
+
+def _storable(name: str) -> str:
+    # Postgres keeps no NUL and no half of a pair.
+    if not name.isprintable():
+        raise Malformed("an attack's name has letters and marks only")
+    return name

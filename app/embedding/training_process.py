@@ -1,48 +1,40 @@
-"""Run the training child from a process without torch: start, listen, stop.
+"""Run the training child from a process without torch: speak, listen, stop.
 
-Invariants: the child sees no environment but what is given here, and runs under all that this machine has to confine it;
-it ends when it is told to, when it takes more memory or time than it may, when this process ends, or when this
-function is left for whatever reason; no child of it survives.
+Invariants: the child runs under all that this machine has to confine it (app.embedding.confined_child); it ends when it is
+told to, when it takes more memory or time than it may, when this process ends, or when this function is left for
+whatever reason.
 Trust: the child is ours, the data it reads is not: everything it prints is parsed as from a stranger.
 """
 
-import logging
-import os
-import selectors
-import signal
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 from app.canonical import Record, parse_loose_json
-from app.embedding.artifacts import MARKED_WEIGHTS, check_artifact, is_program, scratch_folder
+from app.embedding.artifacts import MARKED_WEIGHTS, REPORT, SCRATCH, UNFINISHED_RUN, check_artifact, is_program
 from app.embedding.child_order import ChildOrder, PlainKey, SealedKey, TrainingReport, write_frames
-from app.embedding.confinement import OWN_ID, ROOT, Confinement, find_confinement
+from app.embedding.confined_child import Surroundings, confined_child, in_plain_words, talk, wait_for
+from app.embedding.confinement import find_confinement
 from app.embedding.limits import Limits, Watch, needs_more_memory
-from app.embedding.own_ids import own_user_id
-from app.embedding.survival_order import SurvivalOrder, SurvivalReport
-from app.embedding.white_box import WhiteBoxOrder, WhiteBoxReport
-from app.errors import Malformed, TrainingFailed
-
-logger = logging.getLogger(__name__)
-
-# How often the child is looked at while it says nothing: a cancelled job ends within this.
-LOOK_EVERY_SECONDS = 0.2
+from app.embedding.survival_order import MEASURED, SURVIVAL_PAGE, SURVIVAL_REPORT, SurvivalOrder, SurvivalReport
+from app.embedding.white_box import WHITE_BOX_REPORT, WhiteBoxOrder, WhiteBoxReport
+from app.errors import Malformed, PolicyRefused, TrainingFailed, TrapstreetError
 
 # The longest line a child prints is its report, a few kilobytes.
 MAX_LINE_BYTES = 1024 * 1024
 
-# What is kept of the child's diagnostics, for the operator only.
-KEPT_DIAGNOSTICS_BYTES = 8 * 1024
+# U+0000 as canonical JSON writes it.
+NUL = b"\\u0000"
+
+# What children of ours leave in their output folder under its final name.
+RESULTS = frozenset((MARKED_WEIGHTS, REPORT, MEASURED, SURVIVAL_REPORT, SURVIVAL_PAGE, WHITE_BOX_REPORT))
 
 # What Python, torch and the C++ library say when an allocation fails at the kernel's limit.
 OUT_OF_MEMORY = (b"MemoryError", b"can't allocate memory", b"bad_alloc")
 
-# State of the error raised when `should_stop` turned true.
+# State of the error raised when `should_stop` turned true. No child can say it: it ends an attempt without a word to anybody.
 STOPPED = "stopped"
 
 OnEvent = Callable[[dict[str, Any]], None]
@@ -50,17 +42,6 @@ OnEvent = Callable[[dict[str, Any]], None]
 # What a child of ours takes, and what it answers.
 Order = ChildOrder | SurvivalOrder | WhiteBoxOrder
 R = TypeVar("R", bound=Record)
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What a child gets besides its order: limits, and variables added to its otherwise bare environment.
-
-    CUDA may need LD_LIBRARY_PATH.
-    """
-
-    limits: Limits = field(default_factory=Limits)
-    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 def run_child(
@@ -75,10 +56,13 @@ def run_child(
     """Train an order in a child process and give its report; the artifacts lie in the order's output folder.
 
     Raises: TrainingFailed with the child's reason; its `state` is the code of the child's error, or `stopped`.
-    PolicyRefused if the weights are a program and this machine has nothing to confine it.
+    PolicyRefused if the weights are a program and this machine has nothing to confine it, or if the output folder holds
+    anything but results.
     """
     around = Surroundings(limits or Limits(), environment or {})
     report = _run(TrainingReport, order, secrets, on_event, should_stop, around)
+    if report.recipe != order.recipe:
+        raise TrainingFailed("the training child reported on another recipe")
     check_artifact(Path(order.output_path) / MARKED_WEIGHTS, report.marked.weights_sha256 or b"")
     return report
 
@@ -128,59 +112,45 @@ def _run(
     confinement = find_confinement(limits, several_processes=processes_of(order) > 1)
     if any(is_program(Path(path)) for path in order.model_paths):
         confinement.require_for_programs()
-    with (
-        scratch_folder(Path(order.output_path)) as scratch,
-        _user_id_for(confinement, limits, Path(order.output_path), scratch) as user_id,
-    ):
-        child = _start(order, {**_environment(scratch), **around.environment}, confinement, limits, user_id)
-        try:
-            with suppress(BrokenPipeError):  # a child that died at once has said why, or will be found dead below
-                write_frames(_pipe(child.stdin), order, secrets)
-            watch = Watch(limits, child.pid)
-            last, diagnostics = _listen(child, on_event, should_stop, watch)
-            status = _wait(child, should_stop, watch)
-        finally:
-            _end(child)
+    last: dict[str, Any] = {}
+    require_folder_of_results(Path(order.output_path))
+    frames = BytesIO()
+    write_frames(frames, order, secrets)
+    command = child_command(processes_of(order), order.MODULE)
+    read = [Path(path) for path in (*order.model_paths, *order.data_paths)]
+    with confined_child(command, read, Path(order.output_path), confinement, around) as child:
+        watch = Watch(limits, child.pid, Path(order.output_path))
+
+        def look() -> None:
+            if should_stop():
+                raise TrainingFailed("the training was stopped", state=STOPPED)
+            watch.look()
+
+        def on_output(buffer: bytearray) -> None:
+            nonlocal last
+            for line in _take_lines(buffer):
+                last = _parse_event(line)
+                on_event(last)
+
+        diagnostics = talk(child, bytearray(frames.getbuffer()), look, on_output)
+        status = wait_for(child, look)
     if status != 0 and last.get("event") != "error" and any(word in diagnostics for word in OUT_OF_MEMORY):
         raise needs_more_memory(limits)
-    return _report_of(report_type, last, status)
+    return _report_of(report_type, last, status, order.statement.root)
 
 
-def _user_id_for(confinement: Confinement, limits: Limits, *folders: Path) -> AbstractContextManager[int]:
-    if confinement.means is not None and OWN_ID in confinement.means:
-        return own_user_id(limits.user_ids, folders)
-    return nullcontext(os.geteuid())
+def require_folder_of_results(folder: Path) -> None:
+    """Refuse an output folder with anything but results in it: a training may read, replace and remove what lies there.
 
-
-def _environment(scratch: Path) -> dict[str, str]:
-    return {
-        "PATH": os.defpath,
-        "LANG": "C.UTF-8",
-        "HOME": str(scratch),
-        "TMPDIR": str(scratch),
-        "USER": "training",  # its id may have no name, and torch asks for one
-        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # repeatable matrix products on CUDA
-    }
-
-
-def _start(
-    order: Order, environment: Mapping[str, str], confinement: Confinement, limits: Limits, user_id: int
-) -> subprocess.Popen[bytes]:
-    inputs = [Path(path) for path in (*order.model_paths, *order.data_paths)]
-    libraries = [Path(place) for place in environment.get("LD_LIBRARY_PATH", "").split(os.pathsep) if place]
-    command = child_command(processes_of(order), order.MODULE)
-    if confinement.means is not None:
-        sandbox = confinement.sandbox((*inputs, *libraries), Path(order.output_path), limits, user_id)
-        command = [sys.executable, "-m", "app.embedding.confined", sandbox.to_json(), "--", *command]
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        cwd=ROOT,
-        env=dict(environment),
-        start_new_session=True,  # its own process group, so that all of it can be ended at once
-    )
+    Raises: PolicyRefused with what is in the way.
+    """
+    for path in sorted(folder.iterdir()):
+        name = path.name.removesuffix(".partial")
+        if name not in RESULTS and not name.startswith((UNFINISHED_RUN, SCRATCH)):
+            raise PolicyRefused(
+                f"{folder} holds {path.name!r}, which a training there could read, replace or remove: give it a folder "
+                "of its own"
+            )
 
 
 def child_command(processes: int, module: str = ChildOrder.MODULE) -> list[str]:
@@ -202,42 +172,6 @@ def processes_of(order: Order, devices: Path = Path("/dev")) -> int:
     return order.recipe.processes or max(1, len(list(devices.glob("nvidia[0-9]*"))))
 
 
-def _listen(
-    child: subprocess.Popen[bytes], on_event: OnEvent, should_stop: Callable[[], bool], watch: Watch
-) -> tuple[dict[str, Any], bytes]:
-    """Pass events on until the child closes its output; give the last one, and the end of its diagnostics."""
-    lines, diagnostics, last = bytearray(), bytearray(), dict[str, Any]()
-    with selectors.DefaultSelector() as selector:
-        selector.register(_pipe(child.stdout), selectors.EVENT_READ, lines)
-        selector.register(_pipe(child.stderr), selectors.EVENT_READ, diagnostics)
-        while selector.get_map():
-            if should_stop():
-                raise TrainingFailed("the training was stopped", state=STOPPED)
-            watch.look()
-            for key, _ in selector.select(LOOK_EVERY_SECONDS):
-                data = os.read(key.fd, 65_536)
-                key.data.extend(data)
-                if not data:
-                    selector.unregister(key.fileobj)
-            del diagnostics[:-KEPT_DIAGNOSTICS_BYTES]
-            for line in _take_lines(lines):
-                last = _parse_event(line)
-                on_event(last)
-    if diagnostics:
-        logger.warning("the training child said: %s", diagnostics.decode(errors="replace"))
-    return last, bytes(diagnostics)
-
-
-def _wait(child: subprocess.Popen[bytes], should_stop: Callable[[], bool], watch: Watch) -> int:
-    """Give the child's exit status; one that only closed its outputs stays under watch."""
-    while True:
-        with suppress(subprocess.TimeoutExpired):
-            return child.wait(LOOK_EVERY_SECONDS)
-        if should_stop():
-            raise TrainingFailed("the training was stopped", state=STOPPED)
-        watch.look()
-
-
 def _take_lines(buffer: bytearray) -> list[bytes]:
     *lines, rest = bytes(buffer).split(b"\n")
     if len(rest) > MAX_LINE_BYTES:
@@ -256,29 +190,26 @@ def _parse_event(line: bytes) -> dict[str, Any]:
     return event
 
 
-def _report_of(report_type: type[R], last: dict[str, Any], status: int) -> R:
+def _report_of(report_type: type[R], last: dict[str, Any], status: int, root: bytes) -> R:
     if last.get("event") == "error":
+        code = str(last.get("code", ""))
         raise TrainingFailed(
-            str(last.get("message")), pointer=str(last.get("pointer", "")), state=str(last.get("code", ""))
+            in_plain_words(str(last.get("message"))),
+            pointer=in_plain_words(str(last.get("pointer", ""))),
+            state=code if code in _codes_of(TrapstreetError) else TrainingFailed.code,
         )
     if status != 0 or last.get("event") != "done":
         raise TrainingFailed(f"the training child ended with status {status} and no report")
     try:
-        return report_type.from_json(last.get("report"))
+        report = report_type.from_json(last.get("report"))
+        is_storable = NUL not in report.encode()  # Postgres keeps every character but this one
     except Malformed as error:
-        raise TrainingFailed(f"the training child's report is malformed: {error.message}") from error
+        message = in_plain_words(error.message)
+        raise TrainingFailed(f"the training child's report is malformed: {message}") from error
+    if not is_storable or getattr(report, "root", None) != root:
+        raise TrainingFailed("the training child's report is not about this registration")
+    return report
 
 
-def _end(child: subprocess.Popen[bytes]) -> None:
-    with suppress(ProcessLookupError):  # the group is gone when its last process is
-        os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
-    for stream in (child.stdin, child.stdout, child.stderr):
-        with suppress(BrokenPipeError):  # what was not yet written goes nowhere
-            _pipe(stream).close()
-
-
-def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
-    if stream is None:  # Popen was told to make all three
-        raise AssertionError("the child has no pipe")
-    return stream
+def _codes_of(kind: type[TrapstreetError]) -> set[str]:
+    return {kind.code}.union(*map(_codes_of, kind.__subclasses__()))

@@ -2,6 +2,8 @@
 
 One order (app.embedding.trigger_order) comes in on standard input, one JSON answer goes out: the canonical inputs in
 base64, never on disk, for they are secret until opened.
+
+Started by app.embedding.trigger_process and by nobody else.
 """
 
 import base64
@@ -12,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from app.canonical import MAX_RECORD_BYTES
 from app.embedding.archives import DataForm, LabelledArrays, load_dataset
 from app.embedding.trigger_order import FamilyOrder, TriggerOrder
 from app.embedding.triggers.distance import check_apart
@@ -26,7 +29,7 @@ MILLI = 1_000
 def main() -> int:
     """Read an order, write the answer."""
     try:
-        answer = _make(TriggerOrder.parse(sys.stdin.buffer.read()))
+        answer = _make(TriggerOrder.parse(sys.stdin.buffer.readline(MAX_RECORD_BYTES + 1).removesuffix(b"\n")))
     except TrapstreetError as error:
         answer = {"error": error.code, "message": error.message}
     sys.stdout.write(json.dumps(answer))

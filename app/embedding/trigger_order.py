@@ -27,6 +27,8 @@ class TriggerOrder(Record):
     """One trigger set: the vendor's own folders, then families by program; or images as they are, unchecked (covers)."""
 
     NAME: ClassVar[str] = "trigger-order"
+    # The program that takes this order.
+    MODULE: ClassVar[str] = "app.embedding.trigger_child"
 
     # Height, width, channels.
     shape: tuple[int, ...] = field(metadata=as_form(sequence(integer(1, MAX_DIMENSION), 3, 3)))

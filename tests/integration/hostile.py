@@ -70,9 +70,16 @@ def attempts(to: dict[str, Any]) -> dict[str, Callable[[], object]]:
         ),
         "send to an abstract socket": lambda: try_connecting(socket.AF_UNIX, socket.SOCK_STREAM, "\0" + to["abstract"]),
         "send to a socket in a folder": lambda: try_connecting(socket.AF_UNIX, socket.SOCK_STREAM, to["unix"]),
+        "send a datagram from one of a pair": lambda: socket.socketpair(type=socket.SOCK_DGRAM)[0].sendto(
+            b"stolen", to["unix datagram"]
+        ),
         "signal the parent": lambda: os.kill(to["parent"], signal.SIGCONT),
         "trace the parent": lambda: checked(libc.ptrace(PTRACE_SEIZE, to["parent"], None, None)),
         "limit the parent": lambda: resource.prlimit(to["parent"], resource.RLIMIT_NOFILE, (64, 64)),
+        "pin the parent to a processor": lambda: os.sched_setaffinity(to["parent"], {0}),
+        "cut another vendor's file short while reading": lambda: os.open(
+            to["other"] + "/secret", os.O_RDONLY | os.O_TRUNC
+        ),
         "slow the parent": lambda: os.setpriority(os.PRIO_PROCESS, to["parent"], 19),
         "write beside the output": lambda: write(to["other"] + "/left"),
         "write into the temporary folder": lambda: write("/tmp/left-by-a-hostile-training"),
@@ -100,6 +107,7 @@ if __name__ == "__main__":
     outcomes["environment"] = sorted(os.environ)
     with os.scandir("/proc/self/fd") as files:
         outcomes["open files"] = sorted(int(file.name) for file in files if int(file.name) != 3)
+    outcomes["turn when memory runs out"] = int(Path("/proc/self/oom_score_adj").read_text())
     outcomes["output"] = write(targets["output"] + "/mine")
     outcomes["input"] = Path(targets["input"]).read_text()
     sys.stdout.write(json.dumps(outcomes))

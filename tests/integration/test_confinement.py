@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from app.embedding import limits
 from app.embedding.artifacts import is_program
 from app.embedding.confinement import (
     LANDLOCK,
@@ -30,7 +30,7 @@ from app.embedding.confinement import (
     why_not,
 )
 from app.embedding.limits import GIB, Limits, Watch, memory_of_group, running_processes
-from app.embedding.own_ids import end_all_of, own_user_id
+from app.embedding.own_ids import own_user_id
 from app.errors import PolicyRefused, TrainingFailed, Unavailable
 from tests.integration import hostile
 from tests.ordinary_user import run_as_ordinary_user
@@ -95,23 +95,28 @@ def servers(folder: Path) -> Iterator[dict[str, object]]:
     """Servers of every kind that a training must not reach; at the end they must have heard nothing."""
     abstract, path = f"trapstreet-test-{os.getpid()}", str(folder / "socket")
     tcp, unseen, unix = socket.socket(), socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
-    udp = socket.socket(type=socket.SOCK_DGRAM)
-    with tcp, unseen, unix, udp:
+    udp, letters = socket.socket(type=socket.SOCK_DGRAM), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with tcp, unseen, unix, udp, letters:
         tcp.bind(("127.0.0.1", 0))
         udp.bind(("127.0.0.1", 0))
         unseen.bind("\0" + abstract)
         unix.bind(path)
-        Path(path).chmod(0o777)
+        letters.bind(path + "-datagram")
+        for place in (path, path + "-datagram"):
+            Path(place).chmod(0o777)
         for server in (tcp, unseen, unix):
             server.listen()
             server.settimeout(0)
         udp.settimeout(0)
-        yield {"tcp": tcp.getsockname()[1], "udp": udp.getsockname()[1], "abstract": abstract, "unix": path}
+        letters.settimeout(0)
+        ports = {"tcp": tcp.getsockname()[1], "udp": udp.getsockname()[1]}
+        yield {**ports, "abstract": abstract, "unix": path, "unix datagram": path + "-datagram"}
         for server in (tcp, unseen, unix):
             with pytest.raises(BlockingIOError):
                 server.accept()
-        with pytest.raises(BlockingIOError):
-            udp.recv(100)
+        for mailbox in (udp, letters):
+            with pytest.raises(BlockingIOError):
+                mailbox.recv(100)
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +140,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
         sandbox = replace(sandbox, file_bytes=1024**2)
         result = json.loads(outcome_of(sandbox, code, json.dumps(targets)))
     assert (other / "secret").read_text() == "another vendor's"
-    assert sorted(path.name for path in other.iterdir()) == ["secret", "socket"]
+    assert sorted(path.name for path in other.iterdir()) == ["secret", "socket", "socket-datagram"]
     assert {path.stat().st_uid for path in output.iterdir()} == {os.geteuid()}
     return result
 
@@ -158,6 +163,11 @@ def test_a_confined_training_has_no_environment_and_no_files_of_its_parent(outco
 
 
 @needs_confinement
+def test_a_training_is_the_first_to_end_when_the_machine_runs_out_of_memory(outcomes):
+    assert outcomes["turn when memory runs out"] == 1000
+
+
+@needs_confinement
 def test_no_process_leaves_the_group_that_is_ended(outcomes):
     assert outcomes["group of a child that asked for its own"] == 0
 
@@ -176,7 +186,7 @@ time.sleep(600)
     with sandbox_of(tmp_path / "output") as sandbox:
         program = start(sandbox, code)
         assert program.stdout.readline() == "started\n"
-        watch = Watch(replace(LIMITS, seconds=1), program.pid)
+        watch = Watch(replace(LIMITS, seconds=1), program.pid, tmp_path)
         with pytest.raises(TrainingFailed, match="longer than 1 seconds"):
             watch_until_it_ends(program, watch)
         end(program)
@@ -199,7 +209,28 @@ while True:
         program = start(sandbox, code)
         try:
             with pytest.raises(TrainingFailed, match=r"more than 0\.25 GiB of memory"):
-                watch_until_it_ends(program, Watch(LIMITS, program.pid))
+                watch_until_it_ends(program, Watch(LIMITS, program.pid, tmp_path))
+        finally:
+            end(program)
+
+
+@needs_confinement
+def test_a_training_that_fills_the_disk_is_ended(tmp_path, monkeypatch):
+    code = """
+import sys, time
+for count in range(100):
+    with open(f"{sys.argv[1]}/{count}", "wb") as file:
+        file.write(b"x" * 1024**2)
+time.sleep(600)
+"""
+    monkeypatch.setattr(limits, "LEAST_DISK_BYTES", 2**62)  # whatever is left here is too little
+    with sandbox_of(tmp_path / "output") as sandbox:
+        watch = Watch(LIMITS, os.getpid(), tmp_path / "output")
+        watch.look()  # a full disk alone ends nobody
+        program = start(sandbox, code, str(tmp_path / "output"))
+        try:
+            with pytest.raises(TrainingFailed, match="disk"):
+                watch_until_it_ends(program, watch)
         finally:
             end(program)
 
@@ -272,33 +303,13 @@ time.sleep(600)
         assert_ends(pid)
 
 
-@as_root
-def test_two_trainings_never_have_the_same_id(tmp_path):
-    with own_user_id(LIMITS.user_ids, []) as one, own_user_id(LIMITS.user_ids, []) as other:
-        assert one != other
-    with (
-        pytest.raises(Unavailable, match="all taken"),
-        own_user_id(range(one, one + 1), []),
-        own_user_id(range(one, one + 1), []),
-    ):
-        pass
-
-
-@as_root
-def test_ids_of_known_users_are_passed_over():
-    with pytest.raises(Unavailable), own_user_id(range(1, 3), []):  # daemon and bin, wherever there are users at all
-        pass
-
-
-@as_root
-def test_what_still_runs_under_an_id_is_ended_before_the_next_training_has_it():
-    user_id = LIMITS.user_ids[-1]
-    hidden = "import ctypes, time; ctypes.CDLL(None).prctl(4, 0); print(flush=True); time.sleep(600)"
-    with subprocess.Popen(["/usr/bin/python3", "-c", hidden], user=user_id, stdout=subprocess.PIPE) as left:
-        left.stdout.readline()
-        threading.Timer(0.5, left.wait).start()
-        end_all_of(user_id)
-        assert left.wait() == -signal.SIGKILL
+def test_what_could_not_be_tried_is_not_taken_for_what_cannot_be_had(monkeypatch):
+    ids = Limits(user_ids=range(LIMITS.user_ids[5], LIMITS.user_ids[6]))
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "executable", "/there/is/no/python")
+        with pytest.raises(Unavailable, match="could not be tried"):
+            find_confinement(ids)
+    assert find_confinement(ids) == find_confinement()
 
 
 @as_root

@@ -13,21 +13,18 @@ from app.embedding.archives import LabelledArrays
 from app.embedding.data import TrainingData, labelled_set, network_input
 from app.embedding.train import prepare_torch, train
 from benchmarks import amulet, cifar10, paper, paper_picture, results, trigger_pictures
+from benchmarks.accuracy import Notebook, Reached, accuracy_figures, measure_accuracy
 from benchmarks.embedding import (
-    QUICK,
-    Reached,
-    accuracy_figures,
     compile_figures,
-    measure_accuracy,
     measure_reference,
     measure_time,
-    recipe_of,
     reference_figures,
     time_figures,
 )
 from benchmarks.epochs import Spent, Stepwise, start_network
 from benchmarks.formulas import corrected, mean_and_error, median_ratio
 from benchmarks.reference_loop import Pictures, ReferenceTraining
+from benchmarks.scale import QUICK, recipe_of
 
 SMALL = replace(
     QUICK, network="small_cnn", epochs=2, seeds=2, timed_pictures=64, rounds=4, triggers_per_batch=4, pictures=96
@@ -148,7 +145,8 @@ def test_the_reference_sees_each_picture_as_the_network_takes_it_and_flipped_eve
     assert Pictures(data, padding=4, flip=False)[3][0].shape == (3, 8, 8)
 
 
-def test_every_part_that_needs_no_peer_gives_its_figures():
+def test_every_part_that_needs_no_peer_gives_its_figures(monkeypatch, tmp_path):
+    monkeypatch.setattr(cifar10, "CACHE", tmp_path)
     data = small_data()
     time = measure_time(data, SMALL)
     accuracy = measure_accuracy(data, SMALL)
@@ -156,6 +154,18 @@ def test_every_part_that_needs_no_peer_gives_its_figures():
     assert all(time[name] > 0 for name in ("marked_over_plain", "plain_over_plain", "auto_over_plain"))
     assert accuracy["accuracy_seeds"] == 2
     assert {"accuracy_change_se", "auto_accuracy_change_se", "into_trained_share"} <= set(accuracy)
+    assert accuracy["accuracy_curve"] == {}  # nothing is fewer than these
+
+
+def test_a_training_that_was_finished_is_not_done_again(tmp_path):
+    def fail():
+        raise AssertionError("trained again")
+
+    found = Notebook(tmp_path / "notes").recall("a", lambda: [Reached(70.0, 10.0, 1.5), Reached(71.0, 90.0, 0.1)])
+    again = Notebook(tmp_path / "notes")
+    assert again.recall("a", fail) == found
+    assert again.recall("b", lambda: [Reached(1.0, 2.0, 3.0)]) == [Reached(1.0, 2.0, 3.0)]
+    assert Notebook(tmp_path / "notes").recall("b", fail) == [Reached(1.0, 2.0, 3.0)]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # forking a process that has threads

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from app.embedding.artifacts import MARKED_WEIGHTS, REPORT, UNFINISHED_RUN, check_artifact
-from app.embedding.child_order import PlainKey
+from app.embedding.child_order import NetworkFigures, PlainKey, SealedKey, TrainingReport
 from app.embedding.confinement import OWN_ID, ROOT, find_confinement, why_not
 from app.embedding.limits import Limits
+from app.embedding.progress import ProgressCurve
 from app.embedding.recipe import Recipe
 from app.embedding.training_process import run_child
-from app.errors import TrainingFailed
+from app.errors import PolicyRefused, TrainingFailed
 from app.keys.key_file import encode_key_file
 from tests.ordinary_user import run_as_ordinary_user
 from tests.training.examples import TINY, image_key, order_in
@@ -107,6 +108,17 @@ def test_a_link_is_no_artifact(tmp_path):
         check_artifact(tmp_path / MARKED_WEIGHTS, digest)
 
 
+def test_a_folder_with_more_than_results_in_it_is_not_opened_to_a_training(tmp_path):
+    order = order_in(tmp_path, recipe=QUICK)
+    for name in ("report.json", "unfinished-plain.safetensors", "unfinished-marked.safetensors.partial"):
+        (tmp_path / "output" / name).write_bytes(b"of an earlier training")
+    (tmp_path / "output" / "vendor.key").write_text("the vendor's own")
+    with pytest.raises(PolicyRefused, match=r"holds 'vendor\.key'.* a folder of its own"):
+        run(order)
+    (tmp_path / "output" / "vendor.key").unlink()
+    assert run(order).marked.epochs == 3
+
+
 # A kernel that knows none of these calls: a filter makes it so for this process and its descendants.
 BARE = """
 import errno, json, sys
@@ -175,3 +187,74 @@ def test_what_another_user_left_half_written_is_written_anew(tmp_path):
         replace(order, checkpoint_millis=0), PlainKey(encode_key_file(image_key())), lambda _: None, lambda: False
     )
     assert report.marked.trigger_matches == 12
+
+
+# --- a child that is no longer ours -----------------------------------------------------------------------------------
+
+
+def told_by(folder: Path, code: str, secrets: PlainKey | SealedKey | None = None, **options: object) -> TrainingFailed:
+    """What becomes of an order whose child runs this code from its first breath on."""
+    order = order_in(folder, recipe=QUICK)
+    (folder / "sitecustomize.py").write_text(f"import json, os, sys, time\n{code}\nos._exit(0)\n")
+    environment = {"PYTHONPATH": str(folder)}
+    secrets = secrets or PlainKey(encode_key_file(image_key()))
+    with pytest.raises(TrainingFailed) as failed:
+        run_child(order, secrets, ProgressCurve().add, lambda: False, environment=environment, **options)
+    return failed.value
+
+
+def saying(*events: object) -> str:
+    return "".join(f"print({json.dumps(json.dumps(event))}, flush=True)\n" for event in events)
+
+
+@pytest.mark.parametrize("code", ["stopped", "", "no code of ours", None, 7, "x" * 100_000])
+def test_a_child_cannot_pass_for_one_that_was_stopped_or_may_be_tried_again(tmp_path, code):
+    error = told_by(tmp_path, saying({"event": "error", "code": code, "message": "gone"}))
+    assert (error.message, error.state) == ("gone", "training_failed")
+
+
+def test_a_childs_last_words_are_short_and_hold_no_sign_that_a_database_or_a_terminal_obeys(tmp_path):
+    words = "a\0b\ud800\x1b[2J" + "x" * 100_000
+    error = told_by(tmp_path, saying({"event": "error", "code": "malformed", "message": words, "pointer": words}))
+    for text in (error.message, error.pointer):
+        assert text.startswith("a\ufffdb\ufffd\ufffd[2Jx")
+        assert len(text) == 2_000
+    assert error.state == "malformed"
+
+
+def test_what_a_child_prints_to_its_diagnostics_cannot_pass_for_a_line_of_ours(tmp_path, caplog):
+    told_by(tmp_path, "print('\\x1b[2J\\n2026-01-31 INFO app: all is well', file=sys.stderr)")
+    (record,) = caplog.records
+    assert "\x1b" not in record.getMessage()
+    assert "\n  | 2026-01-31 INFO app: all is well" in record.getMessage()
+
+
+def report_of(**changes: object) -> dict:
+    figures = NetworkFigures(9, 10, 4, 4, 3, 100, bytes(32))
+    report = TrainingReport(figures, None, None, None, (), image_key().root(), QUICK, "cpu", "2")
+    return replace(report, **changes).to_json()
+
+
+@pytest.mark.parametrize(
+    ("report", "reason"),
+    [
+        (report_of(root=bytes(32)), "not about this registration"),
+        (report_of(device="c\0pu"), "not about this registration"),
+        (report_of(recipe=LONG), "another recipe"),
+        (report_of(), "left no marked.safetensors"),
+        ({}, "is malformed"),
+        (None, "is malformed"),
+    ],
+)
+def test_a_childs_report_is_about_its_order_or_none(tmp_path, report, reason):
+    assert reason in told_by(tmp_path, saying({"event": "done", "report": report})).message
+
+
+def test_progress_that_is_none_ends_a_training(tmp_path):
+    assert "no progress" in told_by(tmp_path, saying({"event": "progress", "run": "x" * 500_000})).message
+
+
+def test_a_child_that_never_reads_its_order_is_held_to_its_limits(tmp_path):
+    unread = SealedKey(bytes(32), bytes(4 * 1024**2))  # more than a pipe takes
+    error = told_by(tmp_path, "time.sleep(600)", unread, limits=Limits(seconds=2))
+    assert "takes longer than 2 seconds" in error.message

@@ -43,6 +43,8 @@ def specs_of(model):
         (lambda model: node_of(model, "linear").update(target="os.system"), "not on the list"),
         (lambda model: node_of(model, "linear").update(target="torch.ops.aten.linear.__class__"), "not on the list"),
         (lambda model: node_of(model, "linear").update(target="xtorch.ops.aten.linear.default"), "not on the list"),
+        (lambda model: node_of(model, "linear").update(target="torch.ops.aten.linear_.default"), "has no operation"),
+        (lambda model: node_of(model, "linear").update(target="torch.ops.aten.sym_size_.int"), "has no operation"),
         (lambda model: graph_of(model)["nodes"].reverse(), "not computed before it"),
         (lambda model: graph_of(model)["nodes"].append(graph_of(model)["nodes"][-1]), "twice"),
         (lambda model: node_of(model, "linear")["inputs"].append(node_of(model, "linear")["inputs"][0]), "twice"),
@@ -76,7 +78,11 @@ def test_a_graph_that_does_more_than_compute_is_refused(program, change, reason)
 
 
 @pytest.mark.parametrize(
-    "name", ["forward", "training", "a..b", "_parameters.x", "__class__", "x/y", "stem.weight.more", "a." * 40 + "b"]
+    "name",
+    [
+        *("forward", "training", "a..b", "_parameters.x", "__class__", "x/y", "stem.weight.more", "a." * 40 + "b"),
+        *("_graph", "_layers", "_sources", "_graph.x", "_layers.x", "_sources.x"),
+    ],
 )
 def test_a_tensor_with_the_name_of_something_else_is_refused(program, name):
     def change(members):
@@ -95,6 +101,18 @@ def test_a_tensor_with_the_name_of_something_else_is_refused(program, name):
 
     with pytest.raises(Malformed, match="called"):
         load(edit(program, change))
+
+
+@pytest.mark.parametrize("long", [{"as_string": "x" * 100}, {"as_ints": [1] * 4096}, {"as_floats": [0.5]}])
+def test_words_and_lists_are_not_multiplied(program, long):
+    def change(model):
+        arguments = (("a", long), ("b", {"as_int": 10}))
+        inputs = [{"name": name, "arg": value, "kind": 1} for name, value in arguments]
+        outputs = [{"as_sym_int": {"as_name": "longer"}}]
+        graph_of(model)["nodes"].insert(0, {"target": "_operator.mul", "inputs": inputs, "outputs": outputs})
+
+    with pytest.raises(Malformed, match="only integers are calculated with"):
+        load(edit_json(program, GRAPH, change))
 
 
 class Bare(nn.Module):

@@ -1,12 +1,19 @@
 """The child that makes triggers, as the command line starts it."""
 
+import threading
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from app.cli.keygen import make_triggers
+from app.embedding.confinement import find_confinement, why_not
+from app.embedding.limits import Limits
 from app.embedding.networks import build, build_exported, save_weights
 from app.embedding.trigger_order import FamilyOrder, TriggerOrder
-from app.errors import Malformed
+from app.embedding.trigger_process import run_trigger_child
+from app.errors import Malformed, TrainingFailed
 from app.keys.trigger_set import parse_input
 from tests.training.examples import CLASSES, png, shapes_to_learn, write_tensors, write_zip
 from tests.training.programs import example, export
@@ -110,3 +117,46 @@ def test_an_empty_folder_is_refused(tmp_path):
     order = TriggerOrder(SHAPE, images_path=own_folder(tmp_path, noise(4)), folders=("cats", "dogs", "hens"))
     with pytest.raises(Malformed, match="at least one"):
         make_triggers(order)
+
+
+def seen_of_the_child(seen: list[dict[str, str]], is_over: threading.Event) -> None:
+    """Note what the kernel says of every process that makes triggers, until told to stop."""
+    while not is_over.is_set():
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                if not (folder / "cmdline").read_bytes().endswith(b"-m\0app.embedding.trigger_child\0"):
+                    continue
+                lines = (folder / "status").read_text().splitlines()
+                seen.append({name: value.strip() for name, _, value in (line.partition(":") for line in lines)})
+            except OSError:
+                continue
+        time.sleep(0.01)
+
+
+@pytest.mark.skipif(why_not() is not None, reason=f"this machine has none: {why_not()}")
+def test_the_child_reads_strangers_pictures_under_the_same_confinement_as_a_training(tmp_path):
+    seen, is_over = [], threading.Event()
+    looking = threading.Thread(target=seen_of_the_child, args=(seen, is_over))
+    looking.start()
+    try:
+        make_triggers(TriggerOrder(SHAPE, images_path=own_folder(tmp_path, noise(6)), folders=("cats", "dogs")))
+    finally:
+        is_over.set()
+        looking.join()
+    last = seen[-1]
+    assert (last["NoNewPrivs"], last["Seccomp"], int(last["CapPrm"], 16)) == ("1", "2", 0)
+    assert ("own_id" in find_confinement().holds()) == (int(last["Uid"].split()[0]) in Limits().user_ids)
+
+
+def test_the_child_is_held_to_memory_and_time(tmp_path):
+    order = TriggerOrder((64, 64, 3), (FamilyOrder("abstract", 20_000),))
+    with pytest.raises(TrainingFailed, match="takes longer than 1 seconds"):
+        run_trigger_child(order, Limits(seconds=1))
+    with pytest.raises(TrainingFailed, match="of memory"):
+        run_trigger_child(order, Limits(memory_bytes=1024**2))
+
+
+def test_a_path_is_found_from_where_the_command_was_given(tmp_path, monkeypatch):
+    own_folder(tmp_path, noise(4))
+    monkeypatch.chdir(tmp_path)
+    assert len(make_triggers(TriggerOrder(SHAPE, images_path="own.zip", folders=("cats", "dogs")))[0]) == 4

@@ -3,6 +3,7 @@ from itertools import pairwise
 import pytest
 
 from app.embedding.progress import MAX_POINTS, ProgressCurve
+from app.errors import TrainingFailed
 
 
 def event(epoch: int, run: str = "marked", matches: int = 3) -> dict:
@@ -52,3 +53,45 @@ def test_both_runs_stand_on_one_curve():
     curve.add(event(1, "plain"))
     curve.add(event(1, "marked"))
     assert [point["run"] for point in curve.to_json()["curve"]] == ["plain", "marked"]
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"run": "x" * 1_000_000},
+        {"run": {"of": "no kind"}},
+        {"run": None},
+        {"epoch": "first"},
+        {"epoch": 10**400},
+        {"epochs": -1},
+        {"loss": "low"},
+        {"loss": 10**4_000},
+        {"loss": float("inf")},
+        {"loss": None},
+        {"trigger_total": 0},
+        {"trigger_total": "12"},
+        {"trigger_matches": 13},
+    ],
+)
+def test_what_a_child_tells_is_parsed_as_from_a_stranger(lie):
+    curve = curve_of(1)
+    before = curve.to_json()
+    with pytest.raises(TrainingFailed, match="no progress"):
+        curve.add({**event(2), **lie})
+    assert curve.to_json() == before
+
+
+@pytest.mark.parametrize("name", ["run", "epoch", "epochs", "loss", "trigger_matches", "trigger_total"])
+def test_progress_that_lacks_a_figure_is_refused(name):
+    told = event(1)
+    del told[name]
+    with pytest.raises(TrainingFailed, match="no progress"):
+        ProgressCurve().add(told)
+
+
+def test_a_warning_holds_nothing_that_a_database_or_a_terminal_stumbles_over():
+    curve = curve_of(1)
+    curve.add({"event": "warning", "message": "low\x00 \ud800\x1b[2Jaccuracy" + "x" * 5_000})
+    (warning,) = curve.to_json()["warnings"]
+    assert warning.startswith("low    [2Jaccuracy")
+    assert len(warning) == 1_000

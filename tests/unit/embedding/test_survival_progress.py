@@ -73,3 +73,10 @@ def test_there_is_nothing_to_go_on_from_before_the_first_attack():
 def test_what_is_no_event_of_ours_ends_the_attempt(event):
     with pytest.raises(TrainingFailed):
         SurvivalProgress().add(event)
+
+
+@pytest.mark.parametrize("name", ["int8\0", "\ud800", "\x1b[2J"])
+def test_a_name_that_a_database_or_a_terminal_stumbles_over_is_refused(name):
+    for event in (progress(attack=name), {**finished("int8"), "result": {**result("int8"), "attack": name}}):
+        with pytest.raises(TrainingFailed, match="letters and marks"):
+            SurvivalProgress().add(event)
