@@ -21,10 +21,10 @@ from sqlalchemy import Engine
 
 from app.db.engine import make_engine, transaction
 from app.embedding.attempts import Bench
-from app.embedding.confinement import find_confinement
+from app.embedding.confinement.sandbox import find_confinement
 from app.embedding.job import embed
-from app.embedding.survival_job import survive
-from app.embedding.white_box_job import check_white_box
+from app.embedding.survival.job import survive
+from app.embedding.white_box.job import check_white_box
 from app.errors import DatabaseAway, PolicyRefused
 from app.jobs.loop import Lane, RetryPolicy, Timing, make_app, run_worker
 from app.jobs.names import EMBED_CPU, EMBED_GPU, SYSTEM

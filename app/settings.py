@@ -20,7 +20,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from app.db.embedded import EmbeddedPostgres
 from app.db.engine import upgrade
-from app.embedding.limits import (
+from app.embedding.confinement.limits import (
     DEFAULT_FIRST_USER_ID,
     DEFAULT_MEMORY_BYTES,
     DEFAULT_SECONDS,

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from app.embedding.odds import bounds, odds_at_rate
+from app.embedding.survival.odds import bounds, odds_at_rate
 from app.protocol.evidence import Outcome, Step
 from app.protocol.ranking import THETA_DENOMINATOR, ranking_path
 from benchmarks.results import keep, machine, print_figures, say, table, write_section

@@ -28,9 +28,9 @@ from app.embedding.data import LabelledSet, TrainingData
 from app.embedding.networks import build, load_network, save_weights
 from app.embedding.precision import multiplies_bf16
 from app.embedding.recipe import METHODS, Recipe
-from app.embedding.survival import Notebook, Scene, attack_all, score_unattacked
-from app.embedding.survival_order import Measured
-from app.embedding.survival_report import Terms, survival_of
+from app.embedding.survival.measure import Notebook, Scene, attack_all, score_unattacked
+from app.embedding.survival.order import Measured
+from app.embedding.survival.report import Terms, survival_of
 from app.embedding.train import prepare_torch, train
 from app.embedding.trigger_order import FamilyOrder
 from app.embedding.triggers.families import generate

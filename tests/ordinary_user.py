@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from app.embedding.confinement import OWN_ID, PACKAGE, ROOT, SYSTEM_PLACES, Sandbox
+from app.embedding.confinement.sandbox import OWN_ID, PACKAGE, ROOT, SYSTEM_PLACES, Sandbox
 
 NOBODY = 65_534
 
@@ -31,7 +31,7 @@ def run_as_ordinary_user(folder: Path, *tests: Path | str) -> "subprocess.Comple
         user_id=NOBODY,
         shared_memory_bytes=64 * 1024**2,
     )
-    wrapper = [sys.executable, "-m", "app.embedding.confined", sandbox.to_json(), "--"]
+    wrapper = [sys.executable, "-m", "app.embedding.confinement.confined", sandbox.to_json(), "--"]
     options = ["-q", "-p", "no:cacheprovider", "-W", "error", "--import-mode=importlib", "--rootdir", str(ROOT)]
     command = [sys.executable, "-c", CODE, str(ROOT), *options, f"--basetemp={home}/tests", *map(str, tests)]
     environment = {"PATH": os.defpath, "HOME": str(home), "TMPDIR": str(home)}

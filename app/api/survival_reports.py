@@ -17,9 +17,9 @@ from app.api.orders import Embedder, NewOrderBody, PlacedOrder, in_every_order
 from app.api.problems import WITH_KEY, problems
 from app.db.tables import ID_RANDOM_BYTES, SurvivalReportRow
 from app.embedding.orders import NewOrder, cancel_order, list_orders, load_order, place
-from app.embedding.report_order import ReportOrder
-from app.embedding.survival_order import SurvivalReport
-from app.embedding.survival_page import render_page
+from app.embedding.survival.order import SurvivalReport
+from app.embedding.survival.page import render_page
+from app.embedding.survival.report_order import ReportOrder
 from app.errors import Conflict
 from app.keys.statement import MAX_CLASSES, parse_statement
 from app.registry.registrations import load_registration

@@ -16,9 +16,9 @@ from app.api.fields import Answer, Body, Hex32, Line, LogNumber, Page, PageOf
 from app.api.orders import Embedder, NewOrderBody, PlacedOrder, in_every_order
 from app.api.problems import WITH_KEY, problems
 from app.db.tables import ID_RANDOM_BYTES, WhiteBoxCheckRow
-from app.embedding.check_order import CheckOrder, ask_admission
 from app.embedding.orders import NewOrder, cancel_order, list_orders, load_order, place
-from app.embedding.white_box import MAX_CONTROLS
+from app.embedding.white_box.check import MAX_CONTROLS
+from app.embedding.white_box.check_order import CheckOrder, ask_admission
 from app.errors import Malformed
 
 router = APIRouter(prefix="/white-box-checks", tags=["white-box checks"], responses=WITH_KEY)

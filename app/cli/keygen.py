@@ -12,7 +12,7 @@ import typer
 
 from app.cli.files import check_readable, write_private
 from app.cli.output import JsonFlag, error_console, reported, show
-from app.embedding.confined_child import in_plain_words
+from app.embedding.confinement.child import in_plain_words
 from app.embedding.trigger_order import FamilyOrder, TriggerOrder
 from app.embedding.trigger_process import run_trigger_child
 from app.errors import Malformed, PolicyRefused, TrainingFailed

@@ -14,10 +14,10 @@ from app.cli.vendor import DEFAULT_URL, ApiKey, LogKey, Url, read_registration
 from app.embedding.artifacts import digest_of_file
 from app.embedding.attacks.catalogue import suite
 from app.embedding.child_order import PlainKey
-from app.embedding.survival_order import QUICK_SETTINGS, SURVIVAL_PAGE, SurvivalOrder, SurvivalReport, SurvivalSettings
-from app.embedding.survival_report import percent_text
+from app.embedding.survival.order import QUICK_SETTINGS, SURVIVAL_PAGE, SurvivalOrder, SurvivalReport, SurvivalSettings
+from app.embedding.survival.report import percent_text
 from app.embedding.training_process import run_survival, run_white_box
-from app.embedding.white_box import Admission, Control, WhiteBoxOrder, WhiteBoxReport, admit_head
+from app.embedding.white_box.check import Admission, Control, WhiteBoxOrder, WhiteBoxReport, admit_head
 from app.errors import Malformed, PolicyRefused
 from app.keys.commitment import check_marking_key
 from app.keys.key_file import encode_key_file

@@ -14,7 +14,7 @@ from app.cli.keygen import PassphraseFile, parse_family, warn_of_small_families
 from app.cli.output import EXIT_NO, JsonFlag, console, error_console, reported, show
 from app.embedding.artifacts import MARKED_WEIGHTS
 from app.embedding.child_order import ChildOrder, PlainKey, TrainingReport
-from app.embedding.limits import Limits
+from app.embedding.confinement.limits import Limits
 from app.embedding.recipe import Recipe
 from app.embedding.training_process import run_child
 from app.embedding.trigger_order import FamilyOrder

@@ -31,7 +31,7 @@ from app.db.engine import transaction
 from app.db.tables import RegistrationRow
 from app.embedding.artifacts import UNFINISHED_RUN, remove_tree
 from app.embedding.child_order import SealedKey
-from app.embedding.limits import Limits
+from app.embedding.confinement.limits import Limits
 from app.embedding.orders import UNFINISHED, R, end_order, lock_order
 from app.embedding.training_process import STOPPED
 from app.errors import Conflict, DatabaseAway, TrainingFailed, TrapstreetError, Unavailable

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from app.canonical import Record, as_form, choice, integer, nullable, octets, sequence
 from app.embedding.architectures import BUILDERS
 from app.embedding.artifacts import digest_of_file, is_program, write_whole
-from app.embedding.exported import load_program
+from app.embedding.exported.program import load_program
 from app.embedding.recipe import DEVIATIONS, EXPORTED, MEANS, MILLI, NETWORKS, TIMM, network_name
 from app.embedding.timm_networks import build_timm
 from app.errors import Malformed, TooLarge

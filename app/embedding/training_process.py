@@ -1,6 +1,6 @@
 """Run the training child from a process without torch: speak, listen, stop.
 
-Invariants: the child runs under all that this machine has to confine it (app.embedding.confined_child); it ends when it is
+Invariants: the child runs under all that this machine has to confine it (app.embedding.confinement.child); it ends when it is
 told to, when it takes more memory or time than it may, when this process ends, or when this function is left for
 whatever reason.
 Trust: the child is ours, the data it reads is not: everything it prints is parsed as from a stranger.
@@ -15,11 +15,11 @@ from typing import Any, TypeVar
 from app.canonical import Record, parse_loose_json
 from app.embedding.artifacts import MARKED_WEIGHTS, REPORT, SCRATCH, UNFINISHED_RUN, check_artifact, is_program
 from app.embedding.child_order import ChildOrder, PlainKey, SealedKey, TrainingReport, write_frames
-from app.embedding.confined_child import Surroundings, confined_child, in_plain_words, talk, wait_for
-from app.embedding.confinement import find_confinement
-from app.embedding.limits import Limits, Watch, needs_more_memory
-from app.embedding.survival_order import MEASURED, SURVIVAL_PAGE, SURVIVAL_REPORT, SurvivalOrder, SurvivalReport
-from app.embedding.white_box import WHITE_BOX_REPORT, WhiteBoxOrder, WhiteBoxReport
+from app.embedding.confinement.child import Surroundings, confined_child, in_plain_words, talk, wait_for
+from app.embedding.confinement.limits import Limits, Watch, needs_more_memory
+from app.embedding.confinement.sandbox import find_confinement
+from app.embedding.survival.order import MEASURED, SURVIVAL_PAGE, SURVIVAL_REPORT, SurvivalOrder, SurvivalReport
+from app.embedding.white_box.check import WHITE_BOX_REPORT, WhiteBoxOrder, WhiteBoxReport
 from app.errors import Malformed, PolicyRefused, TrainingFailed, TrapstreetError
 
 # The longest line a child prints is its report, a few kilobytes.

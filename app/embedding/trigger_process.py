@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from app.canonical import parse_loose_json
-from app.embedding.confined_child import Surroundings, confined_child, talk, wait_for
-from app.embedding.confinement import find_confinement
-from app.embedding.limits import Limits, Watch
+from app.embedding.confinement.child import Surroundings, confined_child, talk, wait_for
+from app.embedding.confinement.limits import Limits, Watch
+from app.embedding.confinement.sandbox import find_confinement
 from app.embedding.trigger_order import TriggerOrder
 from app.errors import TrainingFailed
 

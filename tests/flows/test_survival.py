@@ -13,7 +13,7 @@ import pytest
 
 from app.cli.client import ApiClient
 from app.db.tables import SurvivalReportRow
-from app.embedding.survival_order import SurvivalReport
+from app.embedding.survival.order import SurvivalReport
 from app.keys.commitment import MarkingKey
 from tests.flows.embedding_house import (
     House,

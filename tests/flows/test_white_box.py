@@ -9,7 +9,7 @@ import pytest
 
 from app.cli.client import ApiClient
 from app.db.tables import WhiteBoxCheckRow
-from app.embedding.white_box import NOT_EVIDENCE, WhiteBoxReport
+from app.embedding.white_box.check import NOT_EVIDENCE, WhiteBoxReport
 from tests.flows.embedding_house import House, Vendor, open_house, refused, sign_up
 from tests.training.examples import TINY
 

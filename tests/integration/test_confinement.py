@@ -14,9 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from app.embedding import limits
 from app.embedding.artifacts import is_program
-from app.embedding.confinement import (
+from app.embedding.confinement import limits
+from app.embedding.confinement.limits import GIB, Limits, Watch, memory_of_group, running_processes
+from app.embedding.confinement.own_ids import own_user_id
+from app.embedding.confinement.sandbox import (
     LANDLOCK,
     MEANS,
     NETWORK,
@@ -29,8 +31,6 @@ from app.embedding.confinement import (
     find_confinement,
     why_not,
 )
-from app.embedding.limits import GIB, Limits, Watch, memory_of_group, running_processes
-from app.embedding.own_ids import own_user_id
 from app.errors import PolicyRefused, TrainingFailed, Unavailable
 from tests.integration import hostile
 from tests.ordinary_user import run_as_ordinary_user
@@ -57,7 +57,7 @@ def sandbox_of(folder: Path, read: tuple[Path, ...] = (), *, several: bool = Fal
 
 
 def start(sandbox: Sandbox, code: str, *arguments: str) -> subprocess.Popen[str]:
-    wrapper = [sys.executable, "-m", "app.embedding.confined", sandbox.to_json(), "--"]
+    wrapper = [sys.executable, "-m", "app.embedding.confinement.confined", sandbox.to_json(), "--"]
     return subprocess.Popen(
         [*wrapper, sys.executable, "-c", code, *arguments],
         cwd=ROOT,
@@ -295,7 +295,16 @@ time.sleep(600)
 """
     with sandbox_of(tmp_path / "output") as sandbox:
         deaf = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
-        wrapper = [sys.executable, "-m", "app.embedding.confined", sandbox.to_json(), "--", sys.executable, "-c", deaf]
+        wrapper = [
+            sys.executable,
+            "-m",
+            "app.embedding.confinement.confined",
+            sandbox.to_json(),
+            "--",
+            sys.executable,
+            "-c",
+            deaf,
+        ]
         parent = subprocess.Popen([sys.executable, "-c", code, *wrapper], cwd=ROOT, stdout=subprocess.PIPE)
         pid = int(parent.stdout.readline())
         parent.kill()
@@ -322,7 +331,7 @@ def test_an_ordinary_user_is_confined_as_well(tmp_path):
 def test_an_order_of_means_that_cannot_be_had_starts_nothing(tmp_path):
     sandbox = find_confinement().sandbox((), tmp_path / "absent", LIMITS, LIMITS.user_ids[0])
     impossible = sandbox.with_means({OWN_ID})
-    wrapper = [sys.executable, "-m", "app.embedding.confined", impossible.to_json(), "--"]
+    wrapper = [sys.executable, "-m", "app.embedding.confinement.confined", impossible.to_json(), "--"]
     ran = subprocess.run([*wrapper, "/bin/echo", "started"], cwd=ROOT, capture_output=True, text=True)
     event = json.loads(ran.stdout)
     assert (ran.returncode, event["event"], event["code"]) == (125, "error", "training_failed")

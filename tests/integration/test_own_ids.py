@@ -6,9 +6,9 @@ import threading
 
 import pytest
 
-from app.embedding.confinement import OWN_ID, find_confinement
-from app.embedding.limits import Limits
-from app.embedding.own_ids import end_all_of, own_user_id
+from app.embedding.confinement.limits import Limits
+from app.embedding.confinement.own_ids import end_all_of, own_user_id
+from app.embedding.confinement.sandbox import OWN_ID, find_confinement
 from app.errors import Unavailable
 
 LIMITS = Limits()

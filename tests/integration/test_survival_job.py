@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from app.db.tables import SurvivalReportRow
-from app.embedding.report_order import ReportOrder
-from app.embedding.survival_job import read_progress, survive
-from app.embedding.survival_order import SurvivalSettings
+from app.embedding.survival.job import read_progress, survive
+from app.embedding.survival.order import SurvivalSettings
+from app.embedding.survival.report_order import ReportOrder
 from app.errors import NotFound, TrainingFailed
 from app.jobs.queue import Stopped
 from tests.conftest import Database

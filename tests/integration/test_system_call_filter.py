@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.embedding.confinement import ROOT, SECCOMP, find_confinement
+from app.embedding.confinement.sandbox import ROOT, SECCOMP, find_confinement
 
 pytestmark = pytest.mark.skipif(
     SECCOMP not in (find_confinement().means or ()), reason="this kernel takes no filter of system calls"
@@ -16,8 +16,8 @@ pytestmark = pytest.mark.skipif(
 # Tried under the filter that an ordinary user's training gets without namespaces and with a Landlock of version 1.
 ATTEMPTS = """
 import ctypes, fcntl, json, os, resource, signal, socket, struct, sys
-from app.embedding import seccomp
-from app.embedding.system_calls import PR_SET_NO_NEW_PRIVS, prctl
+from app.embedding.confinement import seccomp
+from app.embedding.confinement.system_calls import PR_SET_NO_NEW_PRIVS, prctl
 folder, parent = sys.argv[1], os.getppid()
 libc = ctypes.CDLL(None, use_errno=True)
 reading, writing = os.pipe()

@@ -10,8 +10,8 @@ import pytest
 from app.canonical import time_text
 from app.db.engine import transaction
 from app.db.tables import VendorRow, WhiteBoxCheckRow
-from app.embedding.check_order import CheckOrder, ask_admission, find_model_entries
-from app.embedding.white_box_job import check_white_box
+from app.embedding.white_box.check_order import CheckOrder, ask_admission, find_model_entries
+from app.embedding.white_box.job import check_white_box
 from app.errors import Malformed, NotFound, PolicyRefused
 from app.protocol.records import ModelEntry
 from app.registry.models import commit_model

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from app.embedding.exported import load_program
+from app.embedding.exported.program import load_program
 
 SHAPE = (1, 8, 8)
 CLASSES = 3

@@ -11,8 +11,8 @@ import pytest
 
 from app.embedding.artifacts import MARKED_WEIGHTS, REPORT, UNFINISHED_RUN, check_artifact
 from app.embedding.child_order import NetworkFigures, PlainKey, SealedKey, TrainingReport
-from app.embedding.confinement import OWN_ID, ROOT, find_confinement, why_not
-from app.embedding.limits import Limits
+from app.embedding.confinement.limits import Limits
+from app.embedding.confinement.sandbox import OWN_ID, ROOT, find_confinement, why_not
 from app.embedding.progress import ProgressCurve
 from app.embedding.recipe import Recipe
 from app.embedding.training_process import run_child
@@ -124,8 +124,8 @@ BARE = """
 import errno, json, sys
 from dataclasses import replace
 from pathlib import Path
-from app.embedding import seccomp
-from app.embedding.system_calls import PR_SET_NO_NEW_PRIVS, prctl
+from app.embedding.confinement import seccomp
+from app.embedding.confinement.system_calls import PR_SET_NO_NEW_PRIVS, prctl
 prctl(PR_SET_NO_NEW_PRIVS, 1)
 program = [(seccomp.LOAD, 0, 0, seccomp.NUMBER)]
 for name in ("landlock_create_ruleset", "unshare", "seccomp"):

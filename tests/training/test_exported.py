@@ -10,7 +10,7 @@ from app.embedding.answering import count_correct
 from app.embedding.artifacts import MARKED_WEIGHTS, digest_of_file
 from app.embedding.checkpoint import Checkpoint, Snapshot
 from app.embedding.child_order import PlainKey
-from app.embedding.exported import load_program
+from app.embedding.exported.program import load_program
 from app.embedding.networks import build_exported, load_network, read_header, save_weights
 from app.embedding.recipe import Recipe
 from app.embedding.timm_networks import import_timm

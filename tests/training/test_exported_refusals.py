@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from app.embedding import exported
-from app.embedding.exported_archive import read_program
+from app.embedding.exported import program as exported_program
+from app.embedding.exported.archive import read_program
 from app.errors import Malformed, TooLarge, TrapstreetError, UnsupportedMedia
 from tests.training.programs import (
     CONSTANTS,
@@ -189,10 +189,10 @@ def test_a_compressed_member_is_refused(program):
 
 def test_sizes_over_the_limits_are_refused_before_they_are_read(program, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("app.embedding.exported_archive.MAX_JSON_BYTES", 1_000)
+        patch.setattr("app.embedding.exported.archive.MAX_JSON_BYTES", 1_000)
         with pytest.raises(TooLarge):
             load(program)
-    monkeypatch.setattr("app.embedding.exported_archive.MAX_PROGRAM_BYTES", 1_000)
+    monkeypatch.setattr("app.embedding.exported.archive.MAX_PROGRAM_BYTES", 1_000)
     with pytest.raises(TooLarge):
         load(program)
 
@@ -270,7 +270,7 @@ def test_broken_files_are_refused_and_nothing_else_happens(originals, tmp_path):
 
 
 def test_broken_graphs_in_whole_files_are_refused_and_nothing_else_happens(originals, tmp_path, monkeypatch):
-    monkeypatch.setattr(exported, "TRIED_BATCHES", (2, 3))
+    monkeypatch.setattr(exported_program, "TRIED_BATCHES", (2, 3))
     draw = torch.Generator().manual_seed(6)
     refused = 0
     for original in originals.values():

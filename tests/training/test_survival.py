@@ -9,9 +9,9 @@ from app.embedding.attacks.catalogue import QUICK_SUITE, parse_attack
 from app.embedding.attacks.course import Beginnings, run_attack
 from app.embedding.child_order import PlainKey, SealedKey
 from app.embedding.networks import build, build_exported, save_weights
-from app.embedding.survival import Notebook, Scene, attack_all, score_unattacked
-from app.embedding.survival_child import run_survival_order
-from app.embedding.survival_order import (
+from app.embedding.survival.child import run_survival_order
+from app.embedding.survival.measure import Notebook, Scene, attack_all, score_unattacked
+from app.embedding.survival.order import (
     MEASURED,
     SURVIVAL_PAGE,
     SURVIVAL_REPORT,

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from app.cli.keygen import make_triggers
-from app.embedding.confinement import find_confinement, why_not
-from app.embedding.limits import Limits
+from app.embedding.confinement.limits import Limits
+from app.embedding.confinement.sandbox import find_confinement, why_not
 from app.embedding.networks import build, build_exported, save_weights
 from app.embedding.trigger_order import FamilyOrder, TriggerOrder
 from app.embedding.trigger_process import run_trigger_child

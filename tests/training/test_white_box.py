@@ -12,7 +12,7 @@ from app.embedding.data import trigger_set
 from app.embedding.networks import build, build_exported, load_network, save_weights
 from app.embedding.opened_key import labels_of_key
 from app.embedding.training_process import run_white_box as run_in_child
-from app.embedding.white_box import (
+from app.embedding.white_box.check import (
     NOT_EVIDENCE,
     WHITE_BOX_REPORT,
     Control,
@@ -20,7 +20,7 @@ from app.embedding.white_box import (
     WhiteBoxReport,
     admit_head,
 )
-from app.embedding.white_box_child import run_white_box
+from app.embedding.white_box.child import run_white_box
 from app.errors import Malformed
 from app.keys.key_file import encode_key_file
 from app.protocol.assessment import Logged

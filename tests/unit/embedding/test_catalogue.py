@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from app.embedding.attacks.catalogue import FULL_SUITE, QUICK_SUITE, STEPS, fits, parse_attack, suite
-from app.embedding.survival_order import SurvivalSettings
+from app.embedding.survival.order import SurvivalSettings
 from app.errors import Malformed
 
 

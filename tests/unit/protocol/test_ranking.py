@@ -14,7 +14,6 @@ from app.protocol.evidence import Outcome, Step, can_reach, threshold, walk
 from app.protocol.interface import Interface, LabelMap
 from app.protocol.ranking import can_rank_reach, factors, ranking_path
 from tests.unit.protocol.dispute_in_memory import Plan, play, stolen_and_forgetful
-from tests.unit.protocol.examples import SMALL
 
 THETAS = [Fraction(t, 398) for t in range(1, 398, 2)]
 # 60 digits, each lost at most once in some ten operations.
@@ -124,7 +123,7 @@ def test_rankings_reach_a_threshold_or_do_not():
 
 def mapped(label_map):
     interface = Interface(adapter="kserve_v1", options={"model": "m"}, preprocessing={}, label_map=label_map)
-    return LabelMap(interface, SMALL.evidence.statement)
+    return LabelMap(interface, play().evidence.statement)
 
 
 def test_a_ranking_leaves_out_what_is_not_mapped_and_counts_a_class_once():
