@@ -144,9 +144,14 @@ class Recipe(Record):
                 )
 
     def learning_rate(self, epoch: int) -> float:
-        """Give the learning rate of an epoch (from 0); beyond `epochs` it stays at the last one."""
-        epoch = min(epoch, self.epochs - 1)
+        """Give the learning rate of an epoch (from 0).
+
+        Beyond `epochs` it stays at the last one; of a cosine, whose last one is nearly nothing, at a tenth of the first.
+        """
         rate = self.learning_rate_micros / MICRO
+        if epoch >= self.epochs and self.schedule == "cosine":
+            return rate / 10
+        epoch = min(epoch, self.epochs - 1)
         if self.schedule == "step":
             return rate * float((self.decay_millis / MILLI) ** (epoch // self.decay_epochs))
         if self.schedule == "cosine":
