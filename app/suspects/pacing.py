@@ -11,7 +11,9 @@ Source: RFC 9110 section 10.2.3 (Retry-After); Chiu and Jain 1989 (additive incr
 
 import asyncio
 import heapq
+import math
 from collections import OrderedDict
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from threading import Lock
@@ -19,7 +21,7 @@ from threading import Lock
 # Answers in a row after which one more is asked at once.
 GOOD_ANSWERS = 8
 
-# How long a question waits for its place before it looks again, in seconds.
+# How soon a question looks whether another thread's has left it a place, in seconds.
 LOOK_SECONDS = 0.005
 
 # Endpoints whose bearing is remembered, the latest.
@@ -105,6 +107,7 @@ class Turns:
         self._traffic = traffic
         self._gap_seconds = gap_seconds
         self._waiting: list[int] = []
+        self._changed = asyncio.Event()
 
     async def take(self, position: int, until: float) -> float | None:
         """Wait for the turn of a question and give the moment at which it left; None if that is not before `until`."""
@@ -113,14 +116,26 @@ class Turns:
         try:
             while (moment := clock()) < until:
                 first = self._waiting[0] == position
-                wait_seconds = self._traffic.start(moment, self._gap_seconds) if first else LOOK_SECONDS
+                wait_seconds = self._traffic.start(moment, self._gap_seconds) if first else math.inf
                 if not wait_seconds:
                     return moment
-                await asyncio.sleep(min(wait_seconds, until - moment))
+                await self._look_again(min(wait_seconds, until - moment))
             return None
         finally:
             self._waiting.remove(position)
             heapq.heapify(self._waiting)
+            self._changed.set()
+
+    def end(self, *, good: bool) -> None:
+        """Note that a request is through, so that the next may leave."""
+        self._traffic.end(good=good)
+        self._changed.set()
+
+    async def _look_again(self, seconds: float) -> None:
+        # Whoever is woken looks for itself; another thread that asks the same endpoint wakes nobody here.
+        self._changed.clear()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._changed.wait(), seconds if seconds < math.inf else None)
 
 
 def seconds_asked_for(retry_after: str, now: datetime) -> float | None:

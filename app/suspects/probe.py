@@ -198,7 +198,7 @@ class _Asking:
             try:
                 exchange = await self._converse(client, request)
             finally:
-                self._traffic.end(good=exchange.status is not None and not _may_pass(exchange))
+                self._turns.end(good=exchange.status is not None and not _may_pass(exchange))
             asked = self._asked(n, attempt, sent_at, request.body, exchange)
             wait_seconds = self._wait_seconds(attempt, exchange)
             if is_refusal := _is_refusal(exchange):

@@ -92,12 +92,12 @@ def test_of_those_that_wait_the_oldest_question_leaves_first():
             await turns.take(position, until=float("inf"))
             left.append(position)
             await asyncio.sleep(0.01)
-            traffic.end(good=True)
+            turns.end(good=True)
 
         assert not traffic.start(asyncio.get_running_loop().time(), 0.0)
         waiting = [asyncio.create_task(ask(position)) for position in (5, 3, 4, 0, 9)]
         await asyncio.sleep(0.02)
-        traffic.end(good=True)
+        turns.end(good=True)
         await asyncio.gather(*waiting)
         return left
 
