@@ -1,14 +1,14 @@
-"""Commands of a claimant: covers, dispute, verdict."""
+"""Commands of a claimant: covers, dispute, credentials, verdict."""
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from app.canonical import parse_loose_json
 from app.cli.client import ApiClient, file_dispute
-from app.cli.files import check_readable, check_writable, read_vendor_key
+from app.cli.files import check_readable, check_writable, read_credentials, read_vendor_key
 from app.cli.keygen import make_triggers, parse_shape
 from app.cli.output import JsonFlag, reported, show
 from app.cli.vendor import DEFAULT_URL, ApiKey, LogKey, Url, VendorKey, read_registration
@@ -20,6 +20,19 @@ from app.protocol.records import FilingRecord, Policy
 
 # How often `verdict --wait` looks.
 POLL_SECONDS = 1.0
+
+
+EvidenceKind = Annotated[
+    str,
+    typer.Option(
+        help="What counts: `label`, what the suspect answers with, or `ranking`, where the drawn label stands among all that "
+        "it ranks (fewer triggers if it gives scores)."
+    ),
+]
+CredentialsFile = Annotated[
+    Path | None,
+    typer.Option(help="File (chmod 600) with what the endpoint wants to see first; see `trapstreet credentials`."),
+]
 
 
 def dispute(
@@ -39,13 +52,8 @@ def dispute(
     covers_per_trigger: Annotated[
         int, typer.Option(help="Covers among which each trigger hides; 0 to go without.")
     ] = 10,
-    evidence: Annotated[
-        str,
-        typer.Option(
-            help="What counts: `label`, what the suspect answers with, or `ranking`, where the drawn label stands among all "
-            "that it ranks (fewer triggers if it gives scores)."
-        ),
-    ] = "label",
+    evidence: EvidenceKind = "label",
+    credentials: CredentialsFile = None,
     bits: Annotated[int, typer.Option(help="Strength of the verdict: 64 or 80.")] = 64,
     block_size: Annotated[int, typer.Option(help="Triggers opened at a time.")] = 8,
     url: Url = DEFAULT_URL,
@@ -68,11 +76,17 @@ def dispute(
             evidence=evidence,
             policy=make_policy(bits, statement.family(family).size, covers_per_trigger, block_size),
         )
-        suspect = {"name": endpoint, "endpoint": endpoint, "interface": interface.to_json()}
-        suspect_id = client.post("/v1/suspects", suspect)["id"]
+        suspect_id = _accuse(client, endpoint, interface, credentials)
         digest = client.upload(covers, "application/json") if covers and covers_per_trigger else None
         answer = file_dispute(client, suspect_id, record, read_vendor_key(vendor_key), digest)
         show(answer, as_json=as_json, text=f"dispute {answer['id']}: {answer['state']}")
+
+
+def _accuse(client: ApiClient, endpoint: str, interface: Interface, credentials: Path | None) -> str:
+    suspect: dict[str, Any] = {"name": endpoint, "endpoint": endpoint, "interface": interface.to_json()}
+    if credentials is not None:
+        suspect["credentials"] = read_credentials(credentials)
+    return str(client.post("/v1/suspects", suspect)["id"])
 
 
 def make_policy(bits: int, triggers: int, covers_per_trigger: int, block_size: int) -> Policy:
@@ -128,6 +142,25 @@ def verdict(
         show(result, as_json=as_json)
 
 
+def credentials(
+    suspect: Annotated[str, typer.Argument(help="The suspect's id.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help='File (chmod 600) with JSON: {"kind": "headers", "headers": {"Authorization": "Bearer …"}}, or '
+            '{"kind": "sigv4", "access_key_id": …, "secret_access_key": …, "region": …, "service": "sagemaker"}.'
+        ),
+    ],
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Give a suspect's endpoint other credentials; the service keeps them sealed and shows them to nobody."""
+    with reported(as_json=as_json), ApiClient(url, api_key) as client:
+        body = {"credentials": read_credentials(file)}
+        show(client.put(f"/v1/suspects/{suspect}/credentials", body), as_json=as_json)
+
+
 def covers(
     data: Annotated[Path, typer.Argument(help="Archive of ordinary task images, class/name.png.")],
     out: Annotated[Path, typer.Argument(help="Where to write the cover file.")],
@@ -145,4 +178,4 @@ def covers(
         show({"covers": len(inputs), "file": str(out)}, as_json=as_json)
 
 
-COMMANDS = (covers, dispute, verdict)
+COMMANDS = (covers, dispute, credentials, verdict)

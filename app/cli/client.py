@@ -147,6 +147,10 @@ class ApiClient:
         """Send a JSON body and give the answer's."""
         return self._call("POST", path, json=body or {}).json()  # type: ignore[no-any-return]
 
+    def put(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Replace a resource and give the answer."""
+        return self._call("PUT", path, json=body).json()  # type: ignore[no-any-return]
+
     def items(self, path: str, **params: Any) -> Iterator[dict[str, Any]]:
         """Read a whole collection, page by page."""
         while True:

@@ -2,12 +2,16 @@
 
 import os
 import secrets
+import stat
 from pathlib import Path
+from typing import Any
 
-from app.errors import Conflict, Malformed, NotFound
+from app.canonical import parse_loose_json
+from app.errors import Conflict, Malformed, NotFound, PolicyRefused
 from app.keys.commitment import MarkingKey
 from app.keys.key_file import parse_key_file
 from app.signature import PRIVATE_KEY_BYTES
+from app.suspects.credentials import parse_credentials
 
 
 def write_private(path: Path, data: bytes) -> None:
@@ -50,6 +54,24 @@ def read_vendor_key(path: Path, *, create: bool = False) -> bytes:
     if len(key) != PRIVATE_KEY_BYTES:
         raise Malformed(f"{path} holds {len(key)} bytes; a private key has {PRIVATE_KEY_BYTES}")
     return key
+
+
+def read_credentials(path: Path) -> dict[str, Any]:
+    """Read an endpoint's credentials from a file that nobody else may read; arguments would show them to everybody.
+
+    Raises: NotFound; PolicyRefused if others may read it; Malformed, without a word of what stands there.
+    """
+    data = read_file(path)
+    if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise PolicyRefused(f"{path} may be read by others: chmod 600 it, and replace what it holds if they may have")
+    try:
+        value = parse_loose_json(data)
+    except Malformed:
+        value = None
+    if not isinstance(value, dict):
+        raise Malformed(f'{path} must hold a JSON object: {{"kind": "headers", "headers": {{"Authorization": "…"}}}}')
+    parse_credentials(value, "/credentials")
+    return value
 
 
 def check_readable(*paths: Path | None) -> None:

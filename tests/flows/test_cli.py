@@ -129,6 +129,28 @@ def test_a_wrong_call_says_what_to_change(tmp_path, vendor):
     assert not (tmp_path / "k").exists()
 
 
+def test_credentials_are_read_from_a_private_file_alone(service, vendor, tmp_path):
+    file = tmp_path / "endpoint.json"
+    file.touch(mode=0o600)
+    file.write_text('{"kind": "headers", "headers": {"Authorization": "Bearer hush-hush"}}')
+    with (
+        SuspectSimulator(lambda asked: scores(natural(asked))) as suspect,
+        service.connect(vendor["api_key"]) as client,
+    ):
+        body = {"name": "shy", "endpoint": suspect.url, "interface": suspect.interface.to_json()}
+        suspect_id = client.post("/v1/suspects", body)["id"]
+    environment = environment_of(vendor)
+    shown = command("credentials", suspect_id, file, **environment)
+    assert (shown["kind"], shown["header_names"]) == ("headers", ["authorization"])
+    file.write_text('{"kind": "headers", "headers": {"Host": "hush-hush"}}')
+    assert command("credentials", suspect_id, file, status=2, **environment)["error"] == "policy_refused"
+    file.write_text("hush-hush")
+    refused = command("credentials", suspect_id, file, status=2, **environment)
+    assert (refused["error"], "hush" in str(refused)) == ("malformed", False)
+    file.chmod(0o640)
+    assert "chmod 600" in command("credentials", suspect_id, file, status=2, **environment)["message"]
+
+
 def test_a_service_that_is_away_is_status_4(vendor):
     away = {**environment_of(vendor), "TRAPSTREET_URL": "http://127.0.0.1:9"}
     assert command("labels", vendor["key_file"], vendor["registration"], status=4, **away)["error"] == "unavailable"

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import Malformed, PolicyRefused
-from app.settings import Settings, load_log_identity, load_settings, variable_name
+from app.settings import Settings, load_log_identity, load_secret_box, load_settings, variable_name
 
 
 def test_every_setting_says_what_it_is() -> None:
@@ -35,12 +35,40 @@ def test_by_default_only_public_https_is_asked() -> None:
         ("ALLOWED_NETWORKS", '["127.0.0.1/8"]'),
         ("ARBITER_KEYS", '["00"]'),
         ("BEACON", "drand"),
+        ("EGRESS_ADDRESSES", '["eth0"]'),
+        ("ENDPOINT_GAP_SECONDS", "-1"),
+        ("ENDPOINT_QUERIES_A_DAY", "10"),
     ],
 )
 def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(f"TRAPSTREET_{name}", value)
     with pytest.raises(Malformed, match=f"(?i){name}"):
         load_settings()
+
+
+def test_the_key_of_secrets_is_made_beside_an_embedded_database_and_may_be_missing_beside_another(
+    tmp_path: Path,
+) -> None:
+    elsewhere = {"DATABASE_URL": "postgres://somewhere/db"}
+    assert load_secret_box(Settings(data_dir=tmp_path, **elsewhere)) is None
+    made = load_secret_box(Settings(data_dir=tmp_path))
+    assert made is not None
+    assert load_secret_box(Settings(data_dir=tmp_path, **elsewhere)) == made
+    # Whoever names a file means it.
+    with pytest.raises(PolicyRefused, match=r"absent\.key"):
+        load_secret_box(Settings(data_dir=tmp_path, secrets_key_file=tmp_path / "absent.key", **elsewhere))
+    (tmp_path / "secrets.key").chmod(0o644)
+    with pytest.raises(PolicyRefused, match="read by others"):
+        load_secret_box(Settings(data_dir=tmp_path, **elsewhere))
+
+
+def test_how_suspects_are_asked_is_set_by_the_operator(monkeypatch: pytest.MonkeyPatch) -> None:
+    manner = load_settings().dispute_manner
+    assert (manner.pace_seconds, manner.egress_addresses, manner.local_address(1)) == (0.0, (), None)
+    monkeypatch.setenv("TRAPSTREET_ENDPOINT_GAP_SECONDS", "0.25")
+    monkeypatch.setenv("TRAPSTREET_EGRESS_ADDRESSES", '["127.0.0.2", "127.0.0.3"]')
+    manner = load_settings().dispute_manner
+    assert (manner.pace_seconds, manner.local_address(0), manner.local_address(1)) == (0.25, "127.0.0.2", "127.0.0.3")
 
 
 def test_what_is_not_placed_elsewhere_lies_in_the_data_folder(tmp_path: Path) -> None:
