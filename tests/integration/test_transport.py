@@ -88,6 +88,25 @@ def test_a_name_that_changes_its_address_is_looked_up_once():
     assert len(resolver.asked) == 1
 
 
+def test_clients_of_one_session_share_the_look_up_whichever_of_our_addresses_they_leave_by():
+    resolver = FixedResolver(["127.0.0.1"], ["10.0.0.1"])
+
+    async def exchange(simulator):
+        lookup = Lookup(RULES, resolver)
+        url = f"http://suspect.test:{simulator.port}/v1/models/digits:predict"
+        async with (
+            SuspectClient(lookup, BRIEF, local_address="127.0.0.2") as first,
+            SuspectClient(lookup, BRIEF, local_address="127.0.0.3") as second,
+        ):
+            return [await client.send("POST", url, {}, BODY) for client in (first, second)]
+
+    with SuspectSimulator(scores) as simulator:
+        exchanges = asyncio.run(exchange(simulator))
+        assert [seen.client[0] for seen in simulator.requests] == ["127.0.0.2", "127.0.0.3"]
+    assert [item.status for item in exchanges] == [200, 200]
+    assert len(resolver.asked) == 1
+
+
 def test_an_address_that_does_not_answer_is_passed_over():
     with SuspectSimulator(scores) as simulator:
         exchange = send(simulator, "suspect.test", resolver=FixedResolver(["127.0.0.99", "127.0.0.1"]))
@@ -177,6 +196,16 @@ def test_tls_checks_the_name_and_not_the_address_and_the_leaf_is_recorded(tmp_pa
         )
     assert (right.status, right.certificate_sha256) == (200, fingerprint)
     assert (wrong.error, strange.error) == ("tls_failed", "tls_failed")
+
+
+def test_the_name_and_not_the_address_is_what_tls_and_http_say(tmp_path):
+    server, client, _ = certificate_for("suspect.test", tmp_path)
+    names = []
+    server.sni_callback = lambda _socket, name, _context: names.append(name)
+    with SuspectSimulator(scores, tls=server) as simulator:
+        exchange = send(simulator, "suspect.test", resolver=FixedResolver(["127.0.0.1"]), tls=client)
+    assert (exchange.status, exchange.address, names) == (200, "127.0.0.1", ["suspect.test"])
+    assert simulator.requests[0].headers["host"] == f"suspect.test:{simulator.port}"
 
 
 @pytest.mark.parametrize(
