@@ -6,6 +6,7 @@ import pytest
 
 from app.protocol.interface import Interface
 from app.suspects.adapter_codec import AdapterCodec
+from app.suspects.credentials import HeaderCredentials
 from app.suspects.probe import Manner, Suspect, ask
 from app.suspects.transport import Limits
 from tests.integration.asking import RULES, now, question
@@ -39,7 +40,13 @@ def order_from(label):
 
 def asked_of(service, adapter, options, *, by="name", ranking=False, count=10, manner=MANNER):
     interface = Interface(adapter, options, {}, {"by": by})
-    suspect = Suspect(service.url, interface, 10, secret_headers=(("authorization", TOKEN),), by_ranking=ranking)
+    suspect = Suspect(
+        service.url,
+        interface,
+        10,
+        credentials=HeaderCredentials(kind="headers", headers={"authorization": TOKEN}),
+        by_ranking=ranking,
+    )
     asked = ask([question(n) for n in range(count)], suspect, RULES, manner, now)
     for each in asked:
         verify_audited(each, interface, ranking=ranking)
