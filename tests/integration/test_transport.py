@@ -101,16 +101,26 @@ def test_an_unknown_host_has_a_name():
 
 def test_proxies_of_the_environment_are_ignored(monkeypatch):
     with SuspectSimulator(scores) as simulator, SuspectSimulator(scores) as proxy:
-        for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"):
+        for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
             monkeypatch.setenv(name, proxy.url)
+        monkeypatch.setenv("NO_PROXY", "")
         assert send(simulator, "127.0.0.1").status == 200
-        assert not proxy.requests
+        # The proxy would have been asked to look this name up; so only our own look-up is.
+        assert send(simulator, "suspect.test", resolver=FixedResolver(["127.0.0.1"])).status == 200
+        assert not proxy.connections
 
 
-def test_a_redirect_is_not_followed():
-    with SuspectSimulator(scores) as other, SuspectSimulator(scores, fault="redirect", location=other.url) as simulator:
-        asked = ask_once(question(1), suspect_of(simulator), RULES, ONCE, now)
-        assert (asked.status, asked.error, asked.labels) == (307, "status_307", ())
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize(
+    "to", ["http://127.0.0.1:{port}/", "http://localhost:{port}/", "//127.0.0.1:{port}/", "/elsewhere"]
+)
+def test_a_redirect_is_a_word_and_is_never_followed(status, to):
+    with SuspectSimulator(scores) as other:
+        location = to.format(port=other.port)
+        with SuspectSimulator(scores, fault="redirect", redirect=status, location=location) as simulator:
+            asked = ask_once(question(1), suspect_of(simulator), RULES, ONCE, now)
+            assert (asked.status, asked.error, asked.labels) == (status, f"status_{status}", ())
+            assert len(simulator.requests) == 1
         assert not other.requests
 
 

@@ -84,6 +84,7 @@ class SuspectSimulator:
         retry_after: str = "1",
         crash_after: int | None = None,
         location: str = "/elsewhere",
+        redirect: int = 307,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         """Prepare the endpoint.
@@ -108,6 +109,7 @@ class SuspectSimulator:
         self.retry_after = retry_after
         self.crash_after = crash_after
         self.location = location
+        self.redirect = redirect
         self.requests: list[SeenRequest] = []
         self.connections: set[tuple[str, int]] = set()
         self.closing = threading.Event()
@@ -233,7 +235,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.reply(503, b"")
 
     def fault_redirect(self, question: bytes) -> None:
-        self.reply(307, b"", {"location": self.server.simulator.location})
+        self.reply(self.server.simulator.redirect, b"", {"location": self.server.simulator.location})
 
     def fault_hang(self, question: bytes) -> None:
         self.server.simulator.closing.wait()
