@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from app.suspects.addresses import NetworkRules, system_resolver
 from app.suspects.probe import Suspect, ask, ask_once
-from app.suspects.transport import TRANSPORT_ERRORS, SuspectClient
+from app.suspects.transport import TRANSPORT_ERRORS, Lookup, SuspectClient
 from tests.integration.asking import BODY, BRIEF, ONCE, RULES, now, question, scores, suspect_of
 from tests.simulators.suspect import SuspectSimulator
 
@@ -25,7 +25,7 @@ CLOSED = NetworkRules(allow_http=True, ports=None)
 
 def send(simulator, host, rules=RULES, resolver=None, tls=None):
     async def exchange():
-        async with SuspectClient(rules, BRIEF, resolver=resolver or system_resolver, tls=tls) as client:
+        async with SuspectClient(Lookup(rules, resolver or system_resolver), BRIEF, tls=tls) as client:
             scheme = "https" if tls else "http"
             first = await client.send("POST", f"{scheme}://{host}:{simulator.port}/v1/models/digits:predict", {}, BODY)
             return first, client
@@ -77,7 +77,7 @@ def test_a_name_that_changes_its_address_is_looked_up_once():
     resolver = FixedResolver(["127.0.0.1"], ["10.0.0.1"])
 
     async def exchange(simulator):
-        async with SuspectClient(RULES, BRIEF, resolver=resolver) as client:
+        async with SuspectClient(Lookup(RULES, resolver), BRIEF) as client:
             url = f"http://suspect.test:{simulator.port}/v1/models/digits:predict"
             return [await client.send("POST", url, {"connection": "close"}, BODY) for _ in range(3)]
 

@@ -85,7 +85,7 @@ ODD_URLS = (
     "https://suspect.example%0d%0aHost:10.0.0.1/",
     "https://suspect.example/\u200b",
     "https://suspect。example/",
-    "https://suspect.example:４４３/",
+    "https://suspect.example:\uff14\uff14\uff13/",
     "https://suspect.example;@10.0.0.1/",
     "https://:443/",
     "https://suspect.example:-443/",
