@@ -54,6 +54,9 @@ class SeenRequest:
     headers: dict[str, str]
     body: bytes
     client: tuple[str, int]
+    # When its headers had come, in seconds of the monotonic clock; the header lines as they came, in their order.
+    moment: float = 0.0
+    header_lines: tuple[str, ...] = ()
 
 
 class _Server(ThreadingHTTPServer):
@@ -81,7 +84,9 @@ class SuspectSimulator:
         fault: str = "",
         faulty: Callable[[bytes, int], bool] = lambda question, ordinal: True,
         rate_limit: tuple[int, float] | None = None,
+        rate_status: int = 429,
         retry_after: str = "1",
+        at_once: int | None = None,
         crash_after: int | None = None,
         location: str = "/elsewhere",
         redirect: int = 307,
@@ -90,7 +95,8 @@ class SuspectSimulator:
         """Prepare the endpoint.
 
         `faulty(question, ordinal)` says for which requests (0, 1, …) the `fault` happens; `rate_limit` is (requests,
-        seconds), beyond which it answers 429 with `retry_after`; after `crash_after` requests it is gone for good.
+        seconds), beyond which it answers 429 (`rate_status`) with `retry_after`, as to more than `at_once` requests at
+        a time; after `crash_after` requests it is gone for good.
         """
         assert not fault or fault in FAULTS
         self.answer = answer
@@ -106,7 +112,9 @@ class SuspectSimulator:
         self.fault = fault
         self.faulty = faulty
         self.rate_limit = rate_limit
+        self.rate_status = rate_status
         self.retry_after = retry_after
+        self.places = threading.Semaphore(at_once or 1_000_000)
         self.crash_after = crash_after
         self.location = location
         self.redirect = redirect
@@ -195,15 +203,24 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         simulator = self.server.simulator
+        moment = time.monotonic()
         body = self.rfile.read(int(self.headers["content-length"]))
         simulator.connections.add(self.client_address)
-        ordinal = simulator.note(SeenRequest(self.path, self.lower_headers(), body, self.client_address))
+        lines = tuple(f"{name}: {value}" for name, value in self.headers.items())
+        seen = SeenRequest(self.path, self.lower_headers(), body, self.client_address, moment, lines)
+        ordinal = simulator.note(seen)
         if simulator.crash_after is not None and ordinal >= simulator.crash_after:
             self.close_connection = True
-            return
-        if simulator.is_over_rate():
-            self.reply(429, b'{"error":"slow down"}', {"retry-after": simulator.retry_after})
-            return
+        elif simulator.is_over_rate() or not simulator.places.acquire(blocking=False):
+            self.reply(simulator.rate_status, b'{"error":"slow down"}', {"retry-after": simulator.retry_after})
+        else:
+            try:
+                self.answer(body, ordinal)
+            finally:
+                simulator.places.release()
+
+    def answer(self, body: bytes, ordinal: int) -> None:
+        simulator = self.server.simulator
         simulator.closing.wait(simulator.latency_seconds)
         question = simulator.question_of(body)
         if simulator.fault and simulator.faulty(question, ordinal):
