@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from datetime import UTC, timedelta
 from email.utils import format_datetime
+from itertools import pairwise
 
 import pytest
 
@@ -67,7 +68,7 @@ def test_nobody_is_sent_before_the_date_that_the_endpoint_named(status):
         results = ask([question(n) for n in range(8)], suspect_of(simulator), RULES, manner, now)
         moments = [seen.moment for seen in simulator.requests]
     assert {result.error for result in results} == {""}
-    assert max(later - earlier for earlier, later in zip(moments, moments[1:], strict=False)) > 0.9
+    assert max(later - earlier for earlier, later in pairwise(moments)) > 0.9
 
 
 def test_the_number_of_attempts_is_the_same_for_all_however_often_the_endpoint_refuses():
