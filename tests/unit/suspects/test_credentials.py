@@ -41,7 +41,7 @@ def test_a_header_that_says_who_asks_goes_out_beside_the_adapters_own(name):
             " authorization",
             "authorization:",
             "author\r\nization",
-            "authorizatıon",
+            "authorizat\u0131on",
             "x-api-key\0",
             "Authorization ",
         ),
