@@ -22,7 +22,7 @@ DISPUTES = "disputes"
 TESTS_A_DAY = 1000
 
 
-def tests_of(vendor_id: UUID) -> str:
+def scope_of_tests(vendor_id: UUID) -> str:
     """Give the scope of a vendor's tests."""
     return f"tests of {vendor_id}"
 

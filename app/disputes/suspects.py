@@ -13,7 +13,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.db.tables import DisputeRow, SuspectRow, new_id
-from app.disputes.budgets import TESTS_A_DAY, may_spend, tests_of
+from app.disputes.budgets import TESTS_A_DAY, may_spend, scope_of_tests
 from app.disputes.credentials import drop_credentials
 from app.errors import Conflict, Malformed, NotFound, TooMany
 from app.keys.statement import Statement
@@ -96,7 +96,7 @@ def count_test(session: Session, row: SuspectRow, rules: NetworkRules, now: date
     Raises: TooMany if its vendor has tested this host often enough today.
     """
     host = parse_endpoint(row.endpoint, rules).host
-    if not may_spend(session, host, tests_of(row.vendor_id), 1, TESTS_A_DAY, now):
+    if not may_spend(session, host, scope_of_tests(row.vendor_id), 1, TESTS_A_DAY, now):
         raise TooMany(f"{TESTS_A_DAY} tests of one host a day are enough to find an interface: go on tomorrow (UTC)")
 
 

@@ -88,6 +88,7 @@ class SuspectSimulator:
         retry_after: str = "1",
         at_once: int | None = None,
         crash_after: int | None = None,
+        key: str = "",
         location: str = "/elsewhere",
         redirect: int = 307,
         tls: ssl.SSLContext | None = None,
@@ -96,7 +97,7 @@ class SuspectSimulator:
 
         `faulty(question, ordinal)` says for which requests (0, 1, …) the `fault` happens; `rate_limit` is (requests,
         seconds), beyond which it answers 429 (`rate_status`) with `retry_after`, as to more than `at_once` requests at
-        a time; after `crash_after` requests it is gone for good.
+        a time; after `crash_after` requests it is gone for good; without `key` as their `authorization` all get 401.
         """
         assert not fault or fault in FAULTS
         self.answer = answer
@@ -116,6 +117,9 @@ class SuspectSimulator:
         self.retry_after = retry_after
         self.places = threading.Semaphore(at_once or 1_000_000)
         self.crash_after = crash_after
+        self.key = key
+        # What it writes where it answers with an error.
+        self.error_body = b"<html>"
         self.location = location
         self.redirect = redirect
         self.requests: list[SeenRequest] = []
@@ -211,6 +215,8 @@ class _Handler(BaseHTTPRequestHandler):
         ordinal = simulator.note(seen)
         if simulator.crash_after is not None and ordinal >= simulator.crash_after:
             self.close_connection = True
+        elif simulator.key and self.headers["authorization"] != simulator.key:
+            self.reply(401, b'{"error":"who are you?"}')
         elif simulator.is_over_rate() or not simulator.places.acquire(blocking=False):
             self.reply(simulator.rate_status, b'{"error":"slow down"}', {"retry-after": simulator.retry_after})
         else:
@@ -246,13 +252,17 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
 
     def fault_status_500(self, question: bytes) -> None:
-        self.reply(500, b'{"error":"KeyError"}')
+        self.reply(500, self.server.simulator.error_body)
 
     def fault_status_503(self, question: bytes) -> None:
         self.reply(503, b"")
 
     def fault_redirect(self, question: bytes) -> None:
-        self.reply(self.server.simulator.redirect, b"", {"location": self.server.simulator.location})
+        self.reply(
+            self.server.simulator.redirect,
+            self.server.simulator.error_body,
+            {"location": self.server.simulator.location},
+        )
 
     def fault_hang(self, question: bytes) -> None:
         self.server.simulator.closing.wait()
@@ -274,7 +284,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.reply(200, b"\x1f\x8b" + bytes(100), {"content-encoding": "gzip"})
 
     def fault_not_json(self, question: bytes) -> None:
-        self.reply(200, b"<html>")
+        self.reply(200, self.server.simulator.error_body)
 
     def fault_too_deep(self, question: bytes) -> None:
         self.reply(200, b"[" * 30_000 + b"]" * 30_000)
@@ -298,7 +308,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def fault_cookie(self, question: bytes) -> None:
         simulator = self.server.simulator
-        self.reply(200, simulator.response_to(simulator.answer(question)), {"set-cookie": "track=1; Path=/"})
+        self.reply(
+            200,
+            simulator.response_to(simulator.answer(question)),
+            {"set-cookie": f"track={simulator.error_body.decode()}; Path=/"},
+        )
 
     def start_body(self, headers: dict[str, str]) -> None:
         self.send_response_only(200)
