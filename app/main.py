@@ -34,7 +34,7 @@ from app.api.body_limits import JSON, BodyLimits, BodyRule
 from app.api.dependencies import Service
 from app.db.engine import make_engine, migrations_config, transaction
 from app.log.store import verify_identity
-from app.settings import Settings, load_log_identity, open_database
+from app.settings import Settings, load_log_identity, load_secret_box, open_database
 from app.storage.objects import open_store
 
 # A request that still runs when the server is told to stop has so long to end.
@@ -138,5 +138,6 @@ def _make_service(settings: Settings, database_url: str) -> Service:
         max_artifact_bytes=settings.max_artifact_bytes,
         schema_revision=ScriptDirectory.from_config(migrations_config()).get_current_head() or "",
         network_rules=settings.network_rules,
+        secret_box=load_secret_box(settings),
         arbiter_keys=settings.arbiter_public_keys,
     )

@@ -10,8 +10,8 @@ the variable's name; values that are secret stand in files, not in variables (th
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from app.db.embedded import EmbeddedPostgres
 from app.db.engine import upgrade
+from app.disputes.probing import DISPUTE_MANNER, QUERIES_A_DAY
 from app.embedding.limits import (
     DEFAULT_FIRST_USER_ID,
     DEFAULT_MEMORY_BYTES,
@@ -30,8 +31,10 @@ from app.embedding.limits import (
 from app.errors import Malformed
 from app.log.store import LogIdentity
 from app.merkle.checkpoint import ORIGIN_PATTERN
+from app.storage.secret_box import KEY_BYTES, SecretBox
 from app.storage.secret_file import load_secret
 from app.suspects.addresses import NetworkRules
+from app.suspects.probe import Manner
 
 LOG_KEY_BYTES = 32
 
@@ -78,6 +81,22 @@ class Settings(BaseSettings):
         None, description="Ports on which suspects may be asked; default 443, or any port where allow_http is set."
     )
     allow_http: bool = Field(default=False, description="Ask suspects over http too, not only over https.")
+    secrets_key_file: Path | None = Field(
+        None,
+        description="File with the key that seals suspects' credentials (64 hex digits, mode 600); default `secrets.key` "
+        "in data_dir. Without it, beside another Postgres, credentials are refused.",
+    )
+    egress_addresses: list[IPv4Address | IPv6Address] = Field(
+        [],
+        description="This machine's addresses by which suspects are asked: the first, and the second for what is asked "
+        "again; empty: the system's choice.",
+    )
+    endpoint_gap_seconds: float = Field(
+        0.0, ge=0, le=60, description="Least seconds between two requests to the same endpoint."
+    )
+    endpoint_queries_a_day: int = Field(
+        QUERIES_A_DAY, ge=1000, description="Queries a day (UTC) that one host is sent, for all disputes together."
+    )
     arbiter_keys: list[Hex32] = Field(
         [], description="Ed25519 public keys (hex) that may countersign a suspect's interface."
     )
@@ -136,6 +155,20 @@ class Settings(BaseSettings):
         return self.work_dir or self.data_dir / "work"
 
     @property
+    def secrets_key_path(self) -> Path:
+        """Give the file of the key that seals suspects' credentials."""
+        return self.secrets_key_file or self.data_dir / "secrets.key"
+
+    @property
+    def dispute_manner(self) -> Manner:
+        """Give how suspects are asked in disputes."""
+        return replace(
+            DISPUTE_MANNER,
+            pace_seconds=self.endpoint_gap_seconds,
+            egress_addresses=tuple(map(str, self.egress_addresses)),
+        )
+
+    @property
     def network_rules(self) -> NetworkRules:
         """Give the rules under which suspects are asked."""
         default = None if self.allow_http else frozenset({443})
@@ -188,6 +221,18 @@ def load_log_identity(settings: Settings) -> LogIdentity:
     """
     fresh = secrets.token_bytes(LOG_KEY_BYTES) if settings.is_embedded else None
     return LogIdentity(settings.log_origin, load_secret(settings.log_key_path, LOG_KEY_BYTES, create_from=fresh))
+
+
+def load_secret_box(settings: Settings) -> SecretBox | None:
+    """Read the key that seals suspects' credentials; beside an embedded Postgres the first start makes it.
+
+    Beside another Postgres it may be missing, and the service then keeps no credentials.
+    Raises: PolicyRefused, Malformed: the file is readable by others, or damaged, or was named and is missing.
+    """
+    if not settings.is_embedded and settings.secrets_key_file is None and not settings.secrets_key_path.exists():
+        return None
+    fresh = secrets.token_bytes(KEY_BYTES) if settings.is_embedded else None
+    return SecretBox(load_secret(settings.secrets_key_path, KEY_BYTES, create_from=fresh))
 
 
 @contextmanager

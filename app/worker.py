@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from app.db.engine import is_database_busy, make_engine, transaction
 from app.db.tables import DisputeRow
 from app.disputes.course import ATTEND_TASK, DECIDE_TASK, PROBE_BLOCK_TASK, begin_asking
-from app.disputes.probing import DISPUTE_MANNER, Prober, probe_block
+from app.disputes.probing import Prober, probe_block
 from app.disputes.resolution import Judge, decide_dispute
 from app.disputes.upkeep import attend, pass_deadlines
 from app.errors import PolicyRefused, Unavailable
@@ -29,9 +29,11 @@ from app.jobs.queue import DEADLINE_TASK, Attempt
 from app.log.beacon import OPEN_BEACON_TASK, open_beacon
 from app.log.store import LogIdentity
 from app.registry.registrations import note_beacon
-from app.settings import Settings, load_log_identity, open_database
+from app.settings import Settings, load_log_identity, load_secret_box, open_database
 from app.storage.objects import open_store
+from app.storage.secret_box import SecretBox
 from app.suspects.addresses import NetworkRules
+from app.suspects.probe import Manner
 
 logger = logging.getLogger(__name__)
 
@@ -49,12 +51,24 @@ class Tools:
     identity: LogIdentity
     store: ObjectStore
     rules: NetworkRules
+    manner: Manner
+    queries_a_day: int
+    box: SecretBox | None
     arbiter_keys: Sequence[bytes]
     now: Callable[[], datetime]
 
     def handlers(self) -> dict[str, Handler]:
         """Give a handler for every task that this worker knows."""
-        prober = Prober(self.engine, self.identity, self.store, self.rules, DISPUTE_MANNER, self.now)
+        prober = Prober(
+            self.engine,
+            self.identity,
+            self.store,
+            self.rules,
+            self.manner,
+            self.now,
+            box=self.box,
+            queries_a_day=self.queries_a_day,
+        )
         judge = Judge(self.engine, self.identity, self.store, self.arbiter_keys, self.now)
 
         def probe(attempt: Attempt, args: dict[str, Any]) -> None:
@@ -121,6 +135,9 @@ def run(settings: Settings, queues: Sequence[str] = ()) -> None:
             identity=load_log_identity(settings),
             store=open_store(settings.objects_place),
             rules=settings.network_rules,
+            manner=settings.dispute_manner,
+            queries_a_day=settings.endpoint_queries_a_day,
+            box=load_secret_box(settings),
             arbiter_keys=settings.arbiter_public_keys,
             now=lambda: datetime.now(UTC),  # noqa: TID251  # an entry point reads the clock
         )

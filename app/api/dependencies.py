@@ -19,6 +19,7 @@ from app.db.engine import transaction
 from app.errors import Forbidden, Unauthenticated
 from app.log.store import LogIdentity
 from app.registry.api_keys import READ, Caller, authenticate
+from app.storage.secret_box import SecretBox
 from app.suspects.addresses import NetworkRules
 
 # FastAPI's own refusal is not a problem document; ours below is.
@@ -36,6 +37,7 @@ class Service:
     max_artifact_bytes: int
     schema_revision: str
     network_rules: NetworkRules = NetworkRules()  # noqa: RUF009  # frozen, and strictest by default
+    secret_box: SecretBox | None = None
     arbiter_keys: Sequence[bytes] = ()
     clock: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))  # noqa: TID251  # the API is an entry point
 

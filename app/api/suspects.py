@@ -17,10 +17,12 @@ from app.api.dependencies import InTransaction, Now, Reader, ServiceOf, require,
 from app.api.fields import Answer, Body, Line, Moment, Page, PageOf
 from app.api.problems import WITH_KEY, problems
 from app.db.engine import transaction
-from app.db.tables import ID_RANDOM_BYTES, SuspectRow
+from app.db.tables import ID_RANDOM_BYTES, SuspectRow, SuspectSecretRow
+from app.disputes.credentials import drop_credentials, find_secrets, open_credentials, put_credentials
 from app.disputes.suspects import (
     NewSuspect,
     add_suspect,
+    count_test,
     list_suspects,
     load_suspect,
     price_in_bits,
@@ -33,6 +35,7 @@ from app.keys.trigger_set import MAX_INPUT_BYTES
 from app.protocol.interface import Interface, LabelMap
 from app.registry.api_keys import DISPUTE, Caller
 from app.registry.registrations import load_registration
+from app.suspects.credentials import parse_credentials
 
 router = APIRouter(prefix="/suspects", tags=["suspects"], responses=WITH_KEY)
 
@@ -51,6 +54,12 @@ EXAMPLE_INTERFACE = {
     "label_map": {"by": "index"},
 }
 
+CREDENTIALS = (
+    "What goes out with each request and never comes back: headers that say who asks, or an AWS key "
+    '({"kind": "sigv4", "access_key_id", "secret_access_key", "session_token", "region", "service"}).'
+)
+EXAMPLE_CREDENTIALS = {"kind": "headers", "headers": {"Authorization": "Bearer …"}}
+
 
 class SuspectBody(Body):
     """An endpoint and how to speak with it."""
@@ -64,6 +73,23 @@ class SuspectBody(Body):
     registration_id: UUID | None = Field(
         None, description="Check the interface against this registration and say what it costs."
     )
+    credentials: dict[str, Any] | None = Field(
+        None, repr=False, description=CREDENTIALS, examples=[EXAMPLE_CREDENTIALS]
+    )
+
+
+class CredentialsBody(Body):
+    """Credentials for a suspect's endpoint."""
+
+    credentials: dict[str, Any] = Field(repr=False, description=CREDENTIALS, examples=[EXAMPLE_CREDENTIALS])
+
+
+class CredentialsView(Answer):
+    """What may be shown of credentials."""
+
+    kind: str = Field(examples=["headers"])
+    header_names: list[str] = Field(description="Headers that they add to a request.", examples=[["authorization"]])
+    created_at: Moment
 
 
 class SuspectView(Answer):
@@ -73,6 +99,7 @@ class SuspectView(Answer):
     name: str
     endpoint: str = Field(examples=[EXAMPLE_ENDPOINT])
     interface: dict[str, Any] = Field(examples=[EXAMPLE_INTERFACE])
+    credentials: CredentialsView | None = Field(None, description="Null if requests go out without.")
     created_at: Moment
 
 
@@ -109,9 +136,10 @@ class TestView(Answer):
     address: str = Field(description="Where the connection went.", examples=["203.0.113.7"])
 
 
-def show(row: SuspectRow) -> SuspectView:
+def show(row: SuspectRow, secret: SuspectSecretRow | None) -> SuspectView:
     """Write a suspect as its vendor sees it."""
-    return SuspectView.model_validate(row)
+    credentials = None if secret is None else CredentialsView.model_validate(secret)
+    return SuspectView.model_validate(row).model_copy(update={"credentials": credentials})
 
 
 @router.post("", status_code=201, operation_id="add_suspect", responses=problems(404))
@@ -130,20 +158,26 @@ def add(body: SuspectBody, caller: Disputer, session: InTransaction, service: Se
         secrets.token_bytes(ID_RANDOM_BYTES),
         now,
     )
-    return NewSuspectView(**show(row).model_dump(), interface_bits=bits)
+    secret = None
+    if body.credentials is not None:
+        credentials = parse_credentials(body.credentials, "/credentials")
+        secret = put_credentials(session, service.secret_box, row, credentials, now)
+    return NewSuspectView(**show(row, secret).model_dump(), interface_bits=bits)
 
 
 @router.get("", operation_id="list_suspects")
 def list_all(caller: Reader, session: InTransaction, paging: PageOf) -> Page[SuspectView]:
     """List the vendor's suspects."""
     rows = list_suspects(session, caller.vendor_id, paging.after_id(), paging.limit + 1)
-    return paging.page(rows, lambda row: row.id, show)
+    secrets_of = find_secrets(session, rows)
+    return paging.page(rows, lambda row: row.id, lambda row: show(row, secrets_of.get(row.id)))
 
 
 @router.get("/{suspect_id}", operation_id="read_suspect", responses=problems(404))
 def read(suspect_id: UUID, caller: Reader, session: InTransaction) -> SuspectView:
     """Read a suspect."""
-    return show(load_suspect(session, caller.vendor_id, suspect_id))
+    row = load_suspect(session, caller.vendor_id, suspect_id)
+    return show(row, find_secrets(session, [row]).get(row.id))
 
 
 @router.delete("/{suspect_id}", status_code=204, operation_id="remove_suspect", responses=problems(404, 409))
@@ -152,12 +186,30 @@ def remove(suspect_id: UUID, caller: Disputer, session: InTransaction) -> None:
     remove_suspect(session, caller.vendor_id, suspect_id)
 
 
-@router.post("/{suspect_id}/test", operation_id="test_suspect", responses=problems(404))
+@router.put("/{suspect_id}/credentials", operation_id="put_credentials", responses=problems(404))
+def put(
+    suspect_id: UUID, body: CredentialsBody, caller: Disputer, session: InTransaction, service: ServiceOf, now: Now
+) -> CredentialsView:
+    """Give a suspect's endpoint other credentials; a dispute that is being asked uses them from its next questions on."""
+    row = load_suspect(session, caller.vendor_id, suspect_id)
+    credentials = parse_credentials(body.credentials, "/credentials")
+    return CredentialsView.model_validate(put_credentials(session, service.secret_box, row, credentials, now))
+
+
+@router.delete("/{suspect_id}/credentials", status_code=204, operation_id="drop_credentials", responses=problems(404))
+def drop(suspect_id: UUID, caller: Disputer, session: InTransaction) -> None:
+    """Forget a suspect's credentials; without any it stays as it is."""
+    drop_credentials(session, load_suspect(session, caller.vendor_id, suspect_id))
+
+
+@router.post("/{suspect_id}/test", operation_id="test_suspect", responses=problems(404, 429))
 def test(suspect_id: UUID, body: TestBody, caller: DisputerBeforehand, service: ServiceOf) -> TestView:
     """Ask the suspect once, outside any dispute. What it does wrong is a word in the answer, not an error."""
     with transaction(service.engine) as session:
         row = load_suspect(session, caller.vendor_id, suspect_id)
         registration = load_registration(session, caller.vendor_id, body.registration_id)
+        credentials = open_credentials(session, service.secret_box, row.id, row.endpoint)
+        count_test(session, row, service.network_rules, service.clock())
     statement = Statement.parse(registration.statement)
     try:
         question = base64.b64decode(body.input, validate=True)
@@ -166,7 +218,7 @@ def test(suspect_id: UUID, body: TestBody, caller: DisputerBeforehand, service: 
     if not _tests.acquire(blocking=False):
         raise Unavailable("too many suspects are tested at once: try again in a moment")
     try:
-        asked = try_suspect(row, statement, question, service.network_rules, service.clock)
+        asked = try_suspect(row, credentials, statement, question, service.network_rules, service.clock)
     finally:
         _tests.release()
     found = LabelMap(Interface.from_json(row.interface), statement).classes_of(asked.labels)

@@ -5,8 +5,8 @@ migrations/ hold it, against the owner too); times are aware UTC and come from t
 the database; `_index` columns are positions in the log; what has a natural key (digest, number) has no second one.
 Not here: the queue's tables, which belong to procrastinate and stand beside these in the first migration.
 Insert a parent and flush before its children: classes without relationships are not ordered by their foreign keys.
-Trust: secrets stand here only as hashes (API keys) or sealed to a queue (marking keys); blinds are secret until the
-verdict, nonces until the beacon.
+Trust: secrets stand here only as hashes (API keys), sealed to a queue (marking keys) or by the service (credentials);
+blinds are secret until the verdict, nonces until the beacon.
 Source: protocol.md sections 4-6; UUIDv7 is RFC 9562 section 5.7, made here because PostgreSQL 15 cannot.
 """
 
@@ -250,6 +250,31 @@ class SuspectRow(Base):
     interface: Mapped[dict[str, Any]]
     created_at: Mapped[datetime]
     __table_args__ = (Index(None, "vendor_id", "id"),)
+
+
+class SuspectSecretRow(Base):
+    """What an endpoint wants to see before it answers, sealed by the service's key for this suspect and its address.
+
+    Only the names of the headers can be read here.
+    """
+
+    __tablename__ = "suspect_secrets"
+    suspect_id: Mapped[UUID] = mapped_column(ForeignKey("suspects.id"), primary_key=True)
+    kind: Mapped[str]
+    header_names: Mapped[list[str]]
+    sealed: Mapped[bytes]
+    created_at: Mapped[datetime]
+
+
+class EndpointBudgetRow(Base):
+    """How many queries a host was sent on a day (UTC); `scope` is `disputes`, of all vendors, or a vendor's tests."""
+
+    __tablename__ = "endpoint_budgets"
+    host: Mapped[str] = mapped_column(primary_key=True)
+    scope: Mapped[str] = mapped_column(primary_key=True)
+    day: Mapped[str] = mapped_column(primary_key=True)
+    sent: Mapped[int] = mapped_column(BigInteger)
+    __table_args__ = (CheckConstraint("sent >= 0", name="sent_counts"),)
 
 
 class DisputeRow(Base):

@@ -6,12 +6,13 @@ unsent, as `out_of_time`; 3. in one transaction, log the head over all of it and
 
 Invariants: a stored answer is never asked again; a lot that was asked but not stored (the worker was killed) is asked again
 whole, before anybody saw its answers; only the job's present holder writes; a block that stores its lots ends in time,
-however slow the suspect is and however often the worker restarts.
+however slow the suspect is and however often the worker restarts; when the host's queries of the day are used up the
+block waits for the next day and loses nothing by it, else whoever uses them up could spoil another's dispute.
 Source: protocol.md sections 5.4 and 5.5.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -21,6 +22,7 @@ from sqlalchemy.orm import Session
 
 from app.db.engine import transaction
 from app.db.tables import BlockRow, DisputeRow, OpeningRow, QueryRow
+from app.disputes.budgets import DISPUTES, give_back, may_spend
 from app.disputes.course import (
     indices_of,
     load_seed,
@@ -32,15 +34,19 @@ from app.disputes.course import (
     progress_of,
     record_of,
 )
+from app.disputes.credentials import open_credentials
 from app.disputes.filing import cover_inputs
 from app.disputes.questions import BlockPlan, Planned, plan_questions
 from app.disputes.states import ASKING, after_probe
+from app.errors import Unavailable
 from app.jobs.queue import Attempt, verify_current
 from app.log.store import LogIdentity, append, entry_time
 from app.protocol.records import BlockEntry
 from app.protocol.transcript import FIRST_HEAD, Query, block_head
-from app.suspects.addresses import NetworkRules
-from app.suspects.probe import Asked, Manner, Question, Suspect, ask
+from app.storage.secret_box import SecretBox
+from app.suspects.addresses import NetworkRules, parse_endpoint
+from app.suspects.pacing import TrafficOf
+from app.suspects.probe import OUT_OF_TIME, Asked, Manner, Question, Suspect, ask
 from app.suspects.transport import Limits
 
 # Questions a transaction: what a killed worker asks again at most.
@@ -50,10 +56,13 @@ LOT = 32
 # place for as long as it likes. `attempts` is the policy's.
 DISPUTE_MANNER = Manner(budget_seconds=600.0, limits=Limits(read_seconds=20.0, total_seconds=20.0))
 
+# A dispute of 256 triggers with ten covers each takes some 3,200 queries.
+QUERIES_A_DAY = 50_000
+
 
 @dataclass(frozen=True)
 class Prober:
-    """What a worker asks with; the manner's budget is a block's."""
+    """What a worker asks with; the manner's budget is a block's, `queries_a_day` is a host's for all disputes."""
 
     engine: Engine
     identity: LogIdentity
@@ -61,11 +70,15 @@ class Prober:
     rules: NetworkRules
     manner: Manner
     now: Callable[[], datetime]
+    box: SecretBox | None = None
+    queries_a_day: int = QUERIES_A_DAY
+    traffic_of: TrafficOf = field(default_factory=TrafficOf)
 
 
 @dataclass(frozen=True)
 class _Task:
     suspect: Suspect
+    host: str
     manner: Manner
     planned: Sequence[Planned]
     missing: Sequence[Planned]
@@ -80,11 +93,15 @@ def probe_block(prober: Prober, attempt: Attempt, dispute_id: UUID, block: int) 
     taken = task.taken
     for lot in _lots(task.missing):
         attempt.raise_if_stopping()
+        counted = len(lot) * task.manner.attempts
         began = prober.now()
+        _spend(prober, task.host, counted, began)
         asked = _ask(prober, task, lot, taken)
         taken += max(prober.now() - began, timedelta())
         with transaction(prober.engine) as session:
             verify_current(session, attempt)
+            sent = sum(seen.attempt for seen in asked if seen.error != OUT_OF_TIME)
+            give_back(session, task.host, DISPUTES, counted - sent, began)
             if session.get_one(DisputeRow, dispute_id).state != ASKING:
                 return
             session.add_all(
@@ -100,10 +117,21 @@ def _lots(planned: Sequence[Planned]) -> Iterator[Sequence[Planned]]:
         yield planned[start : start + LOT]
 
 
+def _spend(prober: Prober, host: str, queries: int, now: datetime) -> None:
+    with transaction(prober.engine) as session:
+        if may_spend(session, host, DISPUTES, queries, prober.queries_a_day, now):
+            return
+    raise Unavailable(
+        f"{host} was sent as many queries today as TRAPSTREET_ENDPOINT_QUERIES_A_DAY ({prober.queries_a_day}) allows: "
+        "its disputes go on tomorrow (UTC), or with a higher limit"
+    )
+
+
 def _ask(prober: Prober, task: _Task, lot: Sequence[Planned], taken: timedelta) -> list[Asked]:
-    questions = [Question(planned.n, planned.input) for planned in lot]
+    questions = [Question(planned.n, planned.input, egress=planned.role.repeat) for planned in lot]
     left_seconds = max(0.0, task.manner.budget_seconds - taken.total_seconds())
-    return ask(questions, task.suspect, prober.rules, replace(task.manner, budget_seconds=left_seconds), prober.now)
+    manner = replace(task.manner, budget_seconds=left_seconds)
+    return ask(questions, task.suspect, prober.rules, manner, prober.now, prober.traffic_of)
 
 
 def _plan(prober: Prober, dispute_id: UUID, block: int) -> _Task | None:
@@ -120,14 +148,19 @@ def _plan(prober: Prober, dispute_id: UUID, block: int) -> _Task | None:
             record.policy.covers_per_trigger,
         )
         stored = set(session.scalars(select(QueryRow.n).where(_of_block(dispute_id, block))))
+        manner = prober.manner
+        # The operator's pace is no fault of the suspect: it comes on top of the block's time.
+        budget_seconds = manner.budget_seconds + manner.pace_seconds * record.policy.attempts * len(planned)
         return _Task(
             suspect=Suspect(
                 record.endpoint,
                 record.interface,
                 len(load_statement(session, row).classes),
+                open_credentials(session, prober.box, row.suspect_id, record.endpoint),
                 by_ranking=record.by_ranking,
             ),
-            manner=replace(prober.manner, attempts=record.policy.attempts),
+            host=parse_endpoint(record.endpoint, prober.rules).host,
+            manner=replace(manner, attempts=record.policy.attempts, budget_seconds=budget_seconds),
             planned=planned,
             missing=[question for question in planned if question.n not in stored],
             taken=timedelta(milliseconds=session.get_one(BlockRow, (dispute_id, block)).asking_milliseconds),

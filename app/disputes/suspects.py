@@ -13,12 +13,15 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.db.tables import DisputeRow, SuspectRow, new_id
-from app.errors import Conflict, Malformed, NotFound
+from app.disputes.budgets import TESTS_A_DAY, may_spend, scope_of_tests
+from app.disputes.credentials import drop_credentials
+from app.errors import Conflict, Malformed, NotFound, TooMany
 from app.keys.statement import Statement
 from app.keys.trigger_set import parse_input
 from app.protocol.interface import BY_CLAIMANT, Interface, LabelMap, interface_bits
 from app.suspects.adapters import ADAPTERS, check_interface
 from app.suspects.addresses import NetworkRules, parse_endpoint
+from app.suspects.credentials import Credentials
 from app.suspects.probe import Asked, Manner, Question, Suspect, ask_once
 from app.suspects.transport import Limits
 
@@ -83,7 +86,18 @@ def remove_suspect(session: Session, vendor_id: UUID, suspect_id: UUID) -> None:
     row = load_suspect(session, vendor_id, suspect_id)
     if session.scalars(select(func.count()).where(DisputeRow.suspect_id == suspect_id)).one():
         raise Conflict("there is a dispute with this suspect", state="accused")
+    drop_credentials(session, row)
     session.delete(row)
+
+
+def count_test(session: Session, row: SuspectRow, rules: NetworkRules, now: datetime) -> None:
+    """Count a test of a suspect.
+
+    Raises: TooMany if its vendor has tested this host often enough today.
+    """
+    host = parse_endpoint(row.endpoint, rules).host
+    if not may_spend(session, host, scope_of_tests(row.vendor_id), 1, TESTS_A_DAY, now):
+        raise TooMany(f"{TESTS_A_DAY} tests of one host a day are enough to find an interface: go on tomorrow (UTC)")
 
 
 def price_in_bits(interface: Interface, statement: Statement, endpoint: str) -> int:
@@ -100,7 +114,12 @@ def price_in_bits(interface: Interface, statement: Statement, endpoint: str) -> 
 
 
 def try_suspect(
-    row: SuspectRow, statement: Statement, question: bytes, rules: NetworkRules, now: Callable[[], datetime]
+    row: SuspectRow,
+    credentials: Credentials | None,
+    statement: Statement,
+    question: bytes,
+    rules: NetworkRules,
+    now: Callable[[], datetime],
 ) -> Asked:
     """Ask a suspect once about an ordinary input and give what was sent and seen.
 
@@ -111,5 +130,5 @@ def try_suspect(
     opened = parse_input(question)
     if (opened.kind, opened.shape) != (statement.kind, statement.shape):
         raise Malformed("kind or shape of the input is not the registered one", pointer="/input")
-    suspect = Suspect(row.endpoint, interface, len(statement.classes))
+    suspect = Suspect(row.endpoint, interface, len(statement.classes), credentials)
     return ask_once(Question(0, question), suspect, rules, Manner(limits=TEST_LIMITS), now)

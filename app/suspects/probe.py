@@ -4,7 +4,8 @@ The caller has mixed triggers, look-alikes and covers in a secret order; nothing
 the labels, so retries, pacing and parsing cannot be bent to the result.
 
 Invariants: questions leave in order, each gets the same number of attempts under the same rule, and the first response
-that is not a passing failure counts; no attempt begins once the time for asking is spent, so a suspect that is slow ends
+that is not a passing failure counts, at an endpoint that answers later the last one of that conversation, which goes to
+paths of ours alone; no attempt begins once the time for asking is spent, so a suspect that is slow ends
 later by one exchange at most; whatever the suspect does is an error word in the result and never an exception.
 Source: protocol.md sections 5.4 and 5.5.
 """
@@ -12,16 +13,20 @@ Source: protocol.md sections 5.4 and 5.5.
 import asyncio
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from http import HTTPStatus
 
 from app.canonical import sha256, time_text
+from app.errors import SuspectMisbehaved
 from app.keys.trigger_set import parse_input
 from app.protocol.interface import Interface
 from app.suspects.adapters import Request, load_adapter, read_answer
 from app.suspects.addresses import NetworkRules, parse_endpoint
-from app.suspects.transport import Exchange, Limits, SuspectClient
+from app.suspects.credentials import Credentials, signer_of
+from app.suspects.pacing import TrafficOf, Turns, seconds_asked_for
+from app.suspects.transport import Exchange, Limits, Lookup, SuspectClient
 
 # Failures that may pass by themselves. A wrong answer is final: asking until it pleases would choose among answers.
 PASSING_ERRORS = frozenset({"no_such_host", "connect_failed", "tls_failed", "timeout", "connection_lost"})
@@ -29,21 +34,25 @@ PASSING_ERRORS = frozenset({"no_such_host", "connect_failed", "tls_failed", "tim
 # In place of an answer to a question that was never sent, because the time for asking was spent before its turn.
 OUT_OF_TIME = "out_of_time"
 
+# Waits before the first and the later looks at an endpoint that answers later; they double.
+FIRST_LOOK_SECONDS, LAST_LOOK_SECONDS = 0.05, 2.0
+
 # A response holds a number or a short label for each class, and a little around them.
 RESPONSE_BYTES, RESPONSE_BYTES_PER_CLASS = 64 * 1024, 64
 
 
 @dataclass(frozen=True)
 class Question:
-    """One input to ask about: its number in the dispute and its canonical bytes."""
+    """One input to ask about: its number in the dispute, its canonical bytes, and by which of our addresses it leaves."""
 
     n: int
     input: bytes
+    egress: int = 0
 
 
 @dataclass(frozen=True)
 class Suspect:
-    """Whom to ask and how; `secret_headers` (an API key, say) go out but never into the transcript.
+    """Whom to ask and how; `credentials` go out with each request but never into the transcript.
 
     `by_ranking`: keep all that it ranks, and not only what it answers with.
     """
@@ -51,7 +60,7 @@ class Suspect:
     endpoint: str
     interface: Interface
     class_count: int
-    secret_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    credentials: Credentials | None = field(default=None, repr=False)
     by_ranking: bool = False
 
 
@@ -59,15 +68,23 @@ class Suspect:
 class Manner:
     """How to ask: attempts a question, the least time from one request to the next, waits between attempts.
 
-    `budget_seconds` is for all questions together: those whose turn comes later are not sent.
+    `budget_seconds` is for all questions together: those whose turn comes later are not sent. `follow_ups` is how often an
+    endpoint that answers later is looked at again. `egress_addresses` are our own, by a question's `egress` (the last one
+    for all that lie beyond it); without any the system chooses.
     """
 
     attempts: int = 3
+    follow_ups: int = 60
     pace_seconds: float = 0.0
     backoff_seconds: float = 0.5
     max_backoff_seconds: float = 30.0
     budget_seconds: float = math.inf
+    egress_addresses: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
+
+    def local_address(self, egress: int) -> str | None:
+        """Give the address by which a question leaves; None is the system's choice."""
+        return self.egress_addresses[min(egress, len(self.egress_addresses) - 1)] if self.egress_addresses else None
 
 
 @dataclass(frozen=True)
@@ -92,16 +109,22 @@ class Asked:
 
 
 def ask(
-    questions: Sequence[Question], suspect: Suspect, rules: NetworkRules, manner: Manner, now: Callable[[], datetime]
+    questions: Sequence[Question],
+    suspect: Suspect,
+    rules: NetworkRules,
+    manner: Manner,
+    now: Callable[[], datetime],
+    traffic_of: TrafficOf | None = None,
 ) -> list[Asked]:
     """Ask all questions, several at a time, and give the results in their order.
 
-    Raises: PolicyRefused or Malformed if endpoint or interface is not one we use; nothing that the suspect does.
+    With `traffic_of`, what endpoints can bear is remembered from one call to the next.
+    Raises: PolicyRefused or Malformed if endpoint, interface or credentials are not ones we use; nothing that the suspect
+    does.
     """
-    asking = _Asking(suspect, rules, manner, now)
-    prepared = [(question.n, asking.request(question)) for question in questions]
     limits = replace(manner.limits, body_bytes=RESPONSE_BYTES + RESPONSE_BYTES_PER_CLASS * suspect.class_count)
-    return asyncio.run(_ask_all(prepared, asking, rules, limits))
+    asking = _Asking(suspect, rules, replace(manner, limits=limits), now, traffic_of or TrafficOf())
+    return asyncio.run(asking.ask_all([(question, asking.request(question)) for question in questions]))
 
 
 def ask_once(
@@ -114,72 +137,112 @@ def ask_once(
     return ask([question], suspect, rules, replace(manner, attempts=1), now)[0]
 
 
-class Pace:
-    """When the next request may leave; shared by all that ask, so a suspect's wish to wait holds for each of them."""
-
-    def __init__(self, gap_seconds: float) -> None:
-        self._gap_seconds = gap_seconds
-        self._free_at = 0.0
-
-    async def turn(self) -> None:
-        """Wait for the next free moment and take it."""
-        clock = asyncio.get_running_loop().time
-        while (wait_seconds := self._free_at - clock()) > 0:
-            await asyncio.sleep(wait_seconds)
-        self._free_at = max(self._free_at, clock() + self._gap_seconds)
-
-    def hold(self, seconds: float) -> None:
-        """Let nobody send for so long."""
-        self._free_at = max(self._free_at, asyncio.get_running_loop().time() + seconds)
-
-
 class _Asking:
     """What all questions of one session share."""
 
-    def __init__(self, suspect: Suspect, rules: NetworkRules, manner: Manner, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        suspect: Suspect,
+        rules: NetworkRules,
+        manner: Manner,
+        now: Callable[[], datetime],
+        traffic_of: TrafficOf,
+    ) -> None:
         self._endpoint = parse_endpoint(suspect.endpoint, rules)
         self._adapter = load_adapter(suspect.interface.adapter)
+        self._sign = signer_of(suspect.credentials)
+        self._rules = rules
         self._suspect = suspect
         self._manner = manner
         self._now = now
-        self._pace = Pace(manner.pace_seconds)
+        self._traffic = traffic_of.endpoint(self._endpoint.url(""), manner.limits.connections)
+        self._turns = Turns(self._traffic, manner.pace_seconds)
         self._ends_at = math.inf
-
-    def begin(self) -> None:
-        """Start the clock."""
-        self._ends_at = asyncio.get_running_loop().time() + self._manner.budget_seconds
 
     def request(self, question: Question) -> Request:
         interface = self._suspect.interface
         return self._adapter.encode_request(interface.options, interface.preprocessing, parse_input(question.input))
 
-    async def ask(self, client: SuspectClient, n: int, request: Request) -> Asked:
-        headers = dict(request.headers) | dict(self._suspect.secret_headers)
-        url = self._endpoint.url(request.path)
+    async def ask_all(self, prepared: Sequence[tuple[Question, Request]]) -> list[Asked]:
+        results: dict[int, Asked] = {}
+        # One iterator for all: whoever is free takes the next question, so they leave in the order given.
+        waiting = iter(enumerate(prepared))
+        lookup = Lookup(self._rules)
+        limits = self._manner.limits
+        self._ends_at = _clock() + self._manner.budget_seconds
+        async with AsyncExitStack() as stack:
+            addresses = {self._manner.local_address(question.egress) for question, _ in prepared}
+            clients = {
+                address: await stack.enter_async_context(SuspectClient(lookup, limits, local_address=address))
+                for address in addresses
+            }
+
+            async def work() -> None:
+                for position, (question, request) in waiting:
+                    client = clients[self._manner.local_address(question.egress)]
+                    results[position] = await self._ask(client, position, question.n, request)
+
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(limits.connections, len(prepared))):
+                    group.create_task(work())
+        return [results[position] for position in range(len(prepared))]
+
+    async def _ask(self, client: SuspectClient, position: int, n: int, request: Request) -> Asked:
         asked = self._asked(n, 1, time_text(self._now()), request.body, Exchange(error=OUT_OF_TIME))
         for attempt in range(1, self._manner.attempts + 1):
-            await self._pace.turn()
-            if self._left_seconds() <= 0:
+            left_at = await self._turns.take(position, self._ends_at)
+            if left_at is None:
                 break
             sent_at = time_text(self._now())
-            exchange = await client.send(request.method, url, headers, request.body)
+            exchange = Exchange()
+            try:
+                exchange = await self._converse(client, request)
+            finally:
+                self._traffic.end(good=exchange.status is not None and not _may_pass(exchange))
             asked = self._asked(n, attempt, sent_at, request.body, exchange)
+            wait_seconds = self._wait_seconds(attempt, exchange)
+            if is_refusal := _is_refusal(exchange):
+                # It waits with all the others, and the oldest leaves first.
+                self._traffic.slow_down(left_at, _clock(), wait_seconds)
             if not _may_pass(exchange) or attempt == self._manner.attempts:
                 break
-            await self._wait(attempt, exchange)
+            if not is_refusal:
+                await asyncio.sleep(min(wait_seconds, max(0.0, self._ends_at - _clock())))
         return asked
 
-    def _left_seconds(self) -> float:
-        return self._ends_at - asyncio.get_running_loop().time()
+    async def _converse(self, client: SuspectClient, request: Request) -> Exchange:
+        """Send a request, and at an endpoint that answers later ask for the answer until there is one."""
+        ends_at = _clock() + self._manner.limits.total_seconds
+        exchange = await self._send(client, request, ends_at)
+        following = self._following(exchange)
+        wait_seconds = FIRST_LOOK_SECONDS
+        for _ in range(self._manner.follow_ups):
+            if following is None or _clock() + wait_seconds >= ends_at:
+                break
+            await asyncio.sleep(wait_seconds)
+            wait_seconds = min(2 * wait_seconds, LAST_LOOK_SECONDS)
+            exchange = await self._send(client, following, ends_at)
+            # A look that failed in passing says nothing of the answer: look again.
+            following = following if _may_pass(exchange) else self._following(exchange)
+        return exchange
 
-    async def _wait(self, attempt: int, exchange: Exchange) -> None:
-        wait_seconds = self._manner.backoff_seconds * 2 ** (attempt - 1)
-        if exchange.retry_after_seconds is not None:
-            wait_seconds = max(wait_seconds, exchange.retry_after_seconds)
-        wait_seconds = min(wait_seconds, self._manner.max_backoff_seconds, max(0.0, self._left_seconds()))
-        if exchange.status == HTTPStatus.TOO_MANY_REQUESTS:
-            self._pace.hold(wait_seconds)
-        await asyncio.sleep(wait_seconds)
+    async def _send(self, client: SuspectClient, request: Request, ends_at: float) -> Exchange:
+        url = self._endpoint.url(request.path)
+        headers = self._sign(request.method, url, dict(request.headers), request.body)
+        return await client.send(request.method, url, headers, request.body, within_seconds=ends_at - _clock())
+
+    def _following(self, exchange: Exchange) -> Request | None:
+        if exchange.status is None or exchange.error or _may_pass(exchange):
+            return None
+        try:
+            return self._adapter.next_request(self._suspect.interface.options, exchange.status, exchange.body)
+        except SuspectMisbehaved:
+            return None  # reading the answer names what is wrong with it
+
+    def _wait_seconds(self, attempt: int, exchange: Exchange) -> float:
+        asked_for = seconds_asked_for(exchange.retry_after, self._now())
+        wait_seconds: float = max(self._manner.backoff_seconds * 2 ** (attempt - 1), asked_for or 0.0)
+        return min(wait_seconds, self._manner.max_backoff_seconds)
 
     def _asked(self, n: int, attempt: int, sent_at: str, request: bytes, exchange: Exchange) -> Asked:
         labels: tuple[str, ...] = ()
@@ -211,19 +274,11 @@ def _may_pass(exchange: Exchange) -> bool:
     return exchange.error in PASSING_ERRORS or status == HTTPStatus.TOO_MANY_REQUESTS or status >= 500
 
 
-async def _ask_all(
-    prepared: Sequence[tuple[int, Request]], asking: _Asking, rules: NetworkRules, limits: Limits
-) -> list[Asked]:
-    results: dict[int, Asked] = {}
-    # One iterator for all: whoever is free takes the next question, so they leave in the order given.
-    waiting = iter(enumerate(prepared))
+def _is_refusal(exchange: Exchange) -> bool:
+    """Tell whether the endpoint asks us to slow down: 429, or 503 with a time at which to come back."""
+    unavailable = exchange.status == HTTPStatus.SERVICE_UNAVAILABLE and bool(exchange.retry_after)
+    return exchange.status == HTTPStatus.TOO_MANY_REQUESTS or unavailable
 
-    async def work(client: SuspectClient) -> None:
-        for position, (n, request) in waiting:
-            results[position] = await asking.ask(client, n, request)
 
-    asking.begin()
-    async with SuspectClient(rules, limits) as client, asyncio.TaskGroup() as group:
-        for _ in range(min(limits.connections, len(prepared))):
-            group.create_task(work(client))
-    return [results[position] for position in range(len(prepared))]
+def _clock() -> float:
+    return asyncio.get_running_loop().time()

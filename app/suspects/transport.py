@@ -1,7 +1,7 @@
 """Move bytes to a suspect and back, assuming that it is hostile.
 
 Invariants: a connection goes to an address that was checked, never to a name (TLS and the Host header keep the name);
-a host is looked up once in a client's life, so a second answer of its name server changes nothing; environment
+a host is looked up once in a `Lookup`'s life, so a second answer of its name server changes nothing; environment
 proxies, redirects, cookies and compression do not exist here; a body over the cap or a late one is cut off; whatever
 the peer does is a word in the result and not an exception.
 Source: protocol.md section 5.4 (what a query records); httpcore2's network backend interface.
@@ -9,10 +9,12 @@ Source: protocol.md section 5.4 (what a query records); httpcore2's network back
 
 import asyncio
 import http.cookiejar
+import math
 import re
 import ssl
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -39,6 +41,10 @@ TRANSPORT_ERRORS: Final = frozenset(
 )
 
 
+# An HTTP date has 29.
+MAX_RETRY_AFTER_CHARACTERS = 64
+
+
 @dataclass(frozen=True)
 class Limits:
     """How long and how much one exchange may take."""
@@ -59,7 +65,7 @@ class Exchange:
     error: str = ""
     address: str = ""
     certificate_sha256: bytes = b""
-    retry_after_seconds: int | None = None
+    retry_after: str = ""
 
 
 class CheckedStream(httpcore2.AsyncNetworkStream):
@@ -92,15 +98,32 @@ class CheckedStream(httpcore2.AsyncNetworkStream):
         return self._address if info == "checked_address" else self._stream.get_extra_info(info)
 
 
-class CheckedBackend(httpcore2.AsyncNetworkBackend):
-    """Connect to addresses that the rules allow, each host looked up once."""
+class Lookup:
+    """The checked addresses of hosts, each looked up once; clients of one session share it."""
 
-    def __init__(self, rules: NetworkRules, resolver: Resolver) -> None:
+    def __init__(self, rules: NetworkRules, resolver: Resolver = system_resolver) -> None:
         self._rules = rules
         self._resolver = resolver
-        self._sockets = httpcore2.AnyIOBackend()
         self._addresses: dict[str, tuple[str, ...]] = {}
-        self._lookup = asyncio.Lock()
+        self._one_at_a_time = asyncio.Lock()
+
+    async def addresses_of(self, host: str) -> tuple[str, ...]:
+        """Give a host's addresses.
+
+        Raises: PolicyRefused if any one is refused; SuspectUnreachable if there is none.
+        """
+        async with self._one_at_a_time:
+            if host not in self._addresses:
+                self._addresses[host] = await resolve(host, self._rules, self._resolver)
+            return self._addresses[host]
+
+
+class CheckedBackend(httpcore2.AsyncNetworkBackend):
+    """Connect to addresses that the rules allow."""
+
+    def __init__(self, lookup: Lookup) -> None:
+        self._lookup = lookup
+        self._sockets = httpcore2.AnyIOBackend()
 
     async def connect_tcp(
         self,
@@ -114,7 +137,7 @@ class CheckedBackend(httpcore2.AsyncNetworkBackend):
 
         Raises: PolicyRefused, SuspectUnreachable, or httpcore's connection errors.
         """
-        *others, last = await self._addresses_of(host)
+        *others, last = await self._candidates(host, local_address)
         for address in others:
             try:
                 stream = await self._sockets.connect_tcp(address, port, timeout, local_address, socket_options)
@@ -123,11 +146,16 @@ class CheckedBackend(httpcore2.AsyncNetworkBackend):
             return CheckedStream(stream, address)
         return CheckedStream(await self._sockets.connect_tcp(last, port, timeout, local_address, socket_options), last)
 
-    async def _addresses_of(self, host: str) -> tuple[str, ...]:
-        async with self._lookup:
-            if host not in self._addresses:
-                self._addresses[host] = await resolve(host, self._rules, self._resolver)
-            return self._addresses[host]
+    async def _candidates(self, host: str, local_address: str | None) -> tuple[str, ...]:
+        addresses = await self._lookup.addresses_of(host)
+        if local_address is None:
+            return addresses
+        # From an IPv4 address there is no way to an IPv6 one.
+        version = ip_address(local_address).version
+        reachable = tuple(address for address in addresses if ip_address(address).version == version)
+        if not reachable:
+            raise httpcore2.ConnectError(f"the endpoint has no IPv{version} address")
+        return reachable
 
     async def connect_unix_socket(
         self,
@@ -146,33 +174,34 @@ class CheckedBackend(httpcore2.AsyncNetworkBackend):
 class CheckedTransport(httpx2.AsyncHTTPTransport):
     """httpx2's own transport on a pool that connects through `CheckedBackend`."""
 
-    def __init__(self, backend: CheckedBackend, tls: ssl.SSLContext, limits: Limits) -> None:
+    def __init__(self, backend: CheckedBackend, tls: ssl.SSLContext, limits: Limits, local_address: str | None) -> None:
         # Not super().__init__: it has no argument for the backend and would build a pool that resolves names itself.
         self._pool = httpcore2.AsyncConnectionPool(
             ssl_context=tls,
             max_connections=limits.connections,
             max_keepalive_connections=limits.connections,
             keepalive_expiry=5.0,
+            local_address=local_address,
             network_backend=backend,
         )
 
 
 class SuspectClient:
-    """Send requests to one suspect over a few kept connections."""
+    """Send requests to one suspect over a few kept connections, from `local_address` if it is given."""
 
     def __init__(
         self,
-        rules: NetworkRules,
+        lookup: Lookup,
         limits: Limits,
         *,
-        resolver: Resolver = system_resolver,
+        local_address: str | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._limits = limits
         context = tls or httpx2.create_ssl_context(trust_env=False)
         no_cookies = http.cookiejar.DefaultCookiePolicy(allowed_domains=[])
         self._client = httpx2.AsyncClient(
-            transport=CheckedTransport(CheckedBackend(rules, resolver), context, limits),
+            transport=CheckedTransport(CheckedBackend(lookup), context, limits, local_address),
             trust_env=False,
             follow_redirects=False,
             # A cookie would let the suspect tie our questions together.
@@ -192,11 +221,13 @@ class SuspectClient:
         """Close every connection."""
         await self._client.__aexit__(kind, error, trace)
 
-    async def send(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> Exchange:
+    async def send(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes, *, within_seconds: float = math.inf
+    ) -> Exchange:
         """Send one request and read its response; every failure of the peer is a word in the result."""
         try:
             async with (
-                asyncio.timeout(self._limits.total_seconds),
+                asyncio.timeout(min(within_seconds, self._limits.total_seconds)),
                 self._client.stream(method, url, headers=dict(headers), content=body) as response,
             ):
                 return await self._read(response)
@@ -213,7 +244,7 @@ class SuspectClient:
             body += chunk
             if len(body) > self._limits.body_bytes:
                 return Exchange(response.status_code, b"", "too_large", address, certificate)
-        retry_after = _seconds(response.headers.get("retry-after", ""))
+        retry_after = response.headers.get("retry-after", "").strip()[:MAX_RETRY_AFTER_CHARACTERS]
         return Exchange(response.status_code, bytes(body), "", address, certificate, retry_after)
 
 
@@ -247,8 +278,3 @@ def _is_tls(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
-
-
-def _seconds(text: str) -> int | None:
-    # A date instead of seconds is ignored: the caller's own wait applies, which is all it would be good for.
-    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 6 else None

@@ -126,6 +126,25 @@ CREATE TABLE suspects (
 );
 CREATE INDEX ix_suspects_vendor_id_id ON suspects (vendor_id, id);
 
+CREATE TABLE suspect_secrets (
+    suspect_id UUID NOT NULL,
+    kind TEXT NOT NULL,
+    header_names TEXT[] NOT NULL,
+    sealed BYTEA NOT NULL,
+    created_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    CONSTRAINT pk_suspect_secrets PRIMARY KEY (suspect_id),
+    CONSTRAINT fk_suspect_secrets_suspect_id_suspects FOREIGN KEY(suspect_id) REFERENCES suspects (id)
+);
+
+CREATE TABLE endpoint_budgets (
+    host TEXT NOT NULL,
+    scope TEXT NOT NULL,
+    day TEXT NOT NULL,
+    sent BIGINT NOT NULL,
+    CONSTRAINT pk_endpoint_budgets PRIMARY KEY (host, scope, day),
+    CONSTRAINT ck_endpoint_budgets_sent_counts CHECK (sent >= 0)
+);
+
 CREATE TABLE worker_keys (
     id UUID NOT NULL,
     queue TEXT NOT NULL,

@@ -43,6 +43,9 @@ PATIENCE_SECONDS = 60.0
 
 LOG_KEY = b"\x07" * 32
 
+# Seals what suspects want to see before they answer.
+SECRETS_KEY = b"\x08" * 32
+
 # Whose countersignature of an interface the service believes.
 ARBITER = b"\x33" * 32
 
@@ -97,9 +100,10 @@ class Service:
             "TRAPSTREET_STALLED_SECONDS": "2",
             "TRAPSTREET_POLL_SECONDS": "0.2",
         }
-        key_file = folder / "log.key"
-        key_file.touch(mode=0o600)
-        key_file.write_text(LOG_KEY.hex())
+        for name, secret in (("log.key", LOG_KEY), ("secrets.key", SECRETS_KEY)):
+            key_file = folder / name
+            key_file.touch(mode=0o600)
+            key_file.write_text(secret.hex())
 
     def start_api(self) -> None:
         self._start("api", f"from app.main import serve; serve(load_settings(), port={self.port})")

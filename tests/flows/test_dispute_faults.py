@@ -341,3 +341,38 @@ def test_a_block_ends_in_time_however_slow_its_suspect_is(service: Service) -> N
     assert dispute["verdict"] == "CONFIRMED"
     errors = [query["record"]["error"] for query in verify_whole(claimant, dispute) if query["block"] == 0]
     assert errors == [""] * sent + ["out_of_time"] * (len(errors) - sent)
+
+
+def test_a_host_whose_queries_of_the_day_are_used_up_is_asked_when_there_are_more_and_nothing_is_lost(
+    service: Service,
+) -> None:
+    claimant = sign_up(service, "thrifty")
+
+    def count(sql: str) -> None:
+        with transaction(service.database.service) as session:
+            session.execute(text(sql))
+
+    with SuspectSimulator(claimant.stolen()) as suspect:
+        # Tomorrow's count as well: this test may run at midnight.
+        count("DELETE FROM endpoint_budgets")
+        count(
+            "INSERT INTO endpoint_budgets SELECT '127.0.0.1', 'disputes', to_char(day, 'YYYY-MM-DD'), 50000 "
+            "FROM unnest(ARRAY[now() AT TIME ZONE 'UTC', now() AT TIME ZONE 'UTC' + interval '1 day']) AS day"
+        )
+        dispute_id = claimant.file(suspect, max_triggers=64)
+        agent = claimant.agent
+
+        def waits() -> bool:
+            agent.answer_all()
+            return "127.0.0.1 was sent as many queries today" in (service.folder / "worker.log").read_text()
+
+        wait_until(waits, "the worker says why it waits")
+        assert not suspect.requests
+        count("DELETE FROM endpoint_budgets")
+        decided = claimant.answer_until_decided(dispute_id)
+        asked = len(suspect.requests)
+    assert decided["verdict"] == "CONFIRMED"
+    with transaction(service.database.service) as session:
+        sent = session.execute(text("SELECT sum(sent) FROM endpoint_budgets WHERE scope = 'disputes'")).scalar_one()
+    # What was counted and not sent was given back.
+    assert sent == asked

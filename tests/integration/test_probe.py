@@ -7,6 +7,7 @@ import pytest
 
 from app.errors import Malformed, PolicyRefused
 from app.suspects.addresses import NetworkRules
+from app.suspects.credentials import HeaderCredentials
 from app.suspects.probe import Manner, Question, ask, ask_once
 from app.suspects.transport import Limits
 from tests.integration.asking import BODY, BRIEF, ONCE, RULES, now, question, scores, suspect_of
@@ -137,9 +138,12 @@ def test_nobody_at_home_has_a_name():
     assert ask_once(question(1), suspect, RULES, ONCE, now).error == "connect_failed"
 
 
+KEY = HeaderCredentials(kind="headers", headers={"Authorization": "Bearer hush"})
+
+
 def test_secret_headers_go_out_and_stay_out_of_every_record():
     with SuspectSimulator(scores) as simulator:
-        suspect = suspect_of(simulator, secret_headers=(("authorization", "Bearer hush"),))
+        suspect = suspect_of(simulator, credentials=KEY)
         asked = ask_once(question(1), suspect, RULES, ONCE, now)
         assert simulator.requests[0].headers["authorization"] == "Bearer hush"
     assert "hush" not in repr(asked) + repr(suspect)

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from app.suspects.addresses import NetworkRules, system_resolver
 from app.suspects.probe import Suspect, ask, ask_once
-from app.suspects.transport import TRANSPORT_ERRORS, SuspectClient
+from app.suspects.transport import TRANSPORT_ERRORS, Lookup, SuspectClient
 from tests.integration.asking import BODY, BRIEF, ONCE, RULES, now, question, scores, suspect_of
 from tests.simulators.suspect import SuspectSimulator
 
@@ -25,7 +25,7 @@ CLOSED = NetworkRules(allow_http=True, ports=None)
 
 def send(simulator, host, rules=RULES, resolver=None, tls=None):
     async def exchange():
-        async with SuspectClient(rules, BRIEF, resolver=resolver or system_resolver, tls=tls) as client:
+        async with SuspectClient(Lookup(rules, resolver or system_resolver), BRIEF, tls=tls) as client:
             scheme = "https" if tls else "http"
             first = await client.send("POST", f"{scheme}://{host}:{simulator.port}/v1/models/digits:predict", {}, BODY)
             return first, client
@@ -77,7 +77,7 @@ def test_a_name_that_changes_its_address_is_looked_up_once():
     resolver = FixedResolver(["127.0.0.1"], ["10.0.0.1"])
 
     async def exchange(simulator):
-        async with SuspectClient(RULES, BRIEF, resolver=resolver) as client:
+        async with SuspectClient(Lookup(RULES, resolver), BRIEF) as client:
             url = f"http://suspect.test:{simulator.port}/v1/models/digits:predict"
             return [await client.send("POST", url, {"connection": "close"}, BODY) for _ in range(3)]
 
@@ -101,16 +101,26 @@ def test_an_unknown_host_has_a_name():
 
 def test_proxies_of_the_environment_are_ignored(monkeypatch):
     with SuspectSimulator(scores) as simulator, SuspectSimulator(scores) as proxy:
-        for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"):
+        for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
             monkeypatch.setenv(name, proxy.url)
+        monkeypatch.setenv("NO_PROXY", "")
         assert send(simulator, "127.0.0.1").status == 200
-        assert not proxy.requests
+        # The proxy would have been asked to look this name up; so only our own look-up is.
+        assert send(simulator, "suspect.test", resolver=FixedResolver(["127.0.0.1"])).status == 200
+        assert not proxy.connections
 
 
-def test_a_redirect_is_not_followed():
-    with SuspectSimulator(scores) as other, SuspectSimulator(scores, fault="redirect", location=other.url) as simulator:
-        asked = ask_once(question(1), suspect_of(simulator), RULES, ONCE, now)
-        assert (asked.status, asked.error, asked.labels) == (307, "status_307", ())
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize(
+    "to", ["http://127.0.0.1:{port}/", "http://localhost:{port}/", "//127.0.0.1:{port}/", "/elsewhere"]
+)
+def test_a_redirect_is_a_word_and_is_never_followed(status, to):
+    with SuspectSimulator(scores) as other:
+        location = to.format(port=other.port)
+        with SuspectSimulator(scores, fault="redirect", redirect=status, location=location) as simulator:
+            asked = ask_once(question(1), suspect_of(simulator), RULES, ONCE, now)
+            assert (asked.status, asked.error, asked.labels) == (status, f"status_{status}", ())
+            assert len(simulator.requests) == 1
         assert not other.requests
 
 

@@ -54,6 +54,9 @@ class SeenRequest:
     headers: dict[str, str]
     body: bytes
     client: tuple[str, int]
+    # When its headers had come, in seconds of the monotonic clock; the header lines as they came, in their order.
+    moment: float = 0.0
+    header_lines: tuple[str, ...] = ()
 
 
 class _Server(ThreadingHTTPServer):
@@ -81,15 +84,20 @@ class SuspectSimulator:
         fault: str = "",
         faulty: Callable[[bytes, int], bool] = lambda question, ordinal: True,
         rate_limit: tuple[int, float] | None = None,
+        rate_status: int = 429,
         retry_after: str = "1",
+        at_once: int | None = None,
         crash_after: int | None = None,
+        key: str = "",
         location: str = "/elsewhere",
+        redirect: int = 307,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         """Prepare the endpoint.
 
         `faulty(question, ordinal)` says for which requests (0, 1, …) the `fault` happens; `rate_limit` is (requests,
-        seconds), beyond which it answers 429 with `retry_after`; after `crash_after` requests it is gone for good.
+        seconds), beyond which it answers 429 (`rate_status`) with `retry_after`, as to more than `at_once` requests at
+        a time; after `crash_after` requests it is gone for good; without `key` as their `authorization` all get 401.
         """
         assert not fault or fault in FAULTS
         self.answer = answer
@@ -105,9 +113,15 @@ class SuspectSimulator:
         self.fault = fault
         self.faulty = faulty
         self.rate_limit = rate_limit
+        self.rate_status = rate_status
         self.retry_after = retry_after
+        self.places = threading.Semaphore(at_once or 1_000_000)
         self.crash_after = crash_after
+        self.key = key
+        # What it writes where it answers with an error.
+        self.error_body = b"<html>"
         self.location = location
+        self.redirect = redirect
         self.requests: list[SeenRequest] = []
         self.connections: set[tuple[str, int]] = set()
         self.closing = threading.Event()
@@ -193,15 +207,26 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         simulator = self.server.simulator
+        moment = time.monotonic()
         body = self.rfile.read(int(self.headers["content-length"]))
         simulator.connections.add(self.client_address)
-        ordinal = simulator.note(SeenRequest(self.path, self.lower_headers(), body, self.client_address))
+        lines = tuple(f"{name}: {value}" for name, value in self.headers.items())
+        seen = SeenRequest(self.path, self.lower_headers(), body, self.client_address, moment, lines)
+        ordinal = simulator.note(seen)
         if simulator.crash_after is not None and ordinal >= simulator.crash_after:
             self.close_connection = True
-            return
-        if simulator.is_over_rate():
-            self.reply(429, b'{"error":"slow down"}', {"retry-after": simulator.retry_after})
-            return
+        elif simulator.key and self.headers["authorization"] != simulator.key:
+            self.reply(401, b'{"error":"who are you?"}')
+        elif simulator.is_over_rate() or not simulator.places.acquire(blocking=False):
+            self.reply(simulator.rate_status, b'{"error":"slow down"}', {"retry-after": simulator.retry_after})
+        else:
+            try:
+                self.answer(body, ordinal)
+            finally:
+                simulator.places.release()
+
+    def answer(self, body: bytes, ordinal: int) -> None:
+        simulator = self.server.simulator
         simulator.closing.wait(simulator.latency_seconds)
         question = simulator.question_of(body)
         if simulator.fault and simulator.faulty(question, ordinal):
@@ -227,13 +252,17 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
 
     def fault_status_500(self, question: bytes) -> None:
-        self.reply(500, b'{"error":"KeyError"}')
+        self.reply(500, self.server.simulator.error_body)
 
     def fault_status_503(self, question: bytes) -> None:
         self.reply(503, b"")
 
     def fault_redirect(self, question: bytes) -> None:
-        self.reply(307, b"", {"location": self.server.simulator.location})
+        self.reply(
+            self.server.simulator.redirect,
+            self.server.simulator.error_body,
+            {"location": self.server.simulator.location},
+        )
 
     def fault_hang(self, question: bytes) -> None:
         self.server.simulator.closing.wait()
@@ -255,7 +284,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.reply(200, b"\x1f\x8b" + bytes(100), {"content-encoding": "gzip"})
 
     def fault_not_json(self, question: bytes) -> None:
-        self.reply(200, b"<html>")
+        self.reply(200, self.server.simulator.error_body)
 
     def fault_too_deep(self, question: bytes) -> None:
         self.reply(200, b"[" * 30_000 + b"]" * 30_000)
@@ -279,7 +308,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def fault_cookie(self, question: bytes) -> None:
         simulator = self.server.simulator
-        self.reply(200, simulator.response_to(simulator.answer(question)), {"set-cookie": "track=1; Path=/"})
+        self.reply(
+            200,
+            simulator.response_to(simulator.answer(question)),
+            {"set-cookie": f"track={simulator.error_body.decode()}; Path=/"},
+        )
 
     def start_body(self, headers: dict[str, str]) -> None:
         self.send_response_only(200)

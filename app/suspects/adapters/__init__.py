@@ -63,10 +63,11 @@ def read_answer(
     """
     # Scores mapped by index must be one for each class; a name or an explicit map says itself what it knows.
     score_count = class_count if interface.label_map == {"by": "index"} else None
+    adapter = load_adapter(interface.adapter)
     try:
-        answer = load_adapter(interface.adapter).parse_response(
-            interface.options, status, body, score_count=score_count
-        )
+        if adapter.next_request(interface.options, status, body) is not None:
+            return (), "unfinished"
+        answer = adapter.parse_response(interface.options, status, body, score_count=score_count)
     except SuspectMisbehaved as error:
         return (), error.reason
     return answer.labels if ranking else answer.said, ""
