@@ -1,11 +1,13 @@
 """Cloud services asked through the real probe over HTTP: each simulated from its documentation, none ever live."""
 
 import hashlib
+from types import SimpleNamespace
 
 import pytest
 
 from app.keys.trigger_set import ImageInput
 from app.protocol.interface import Interface
+from app.suspects.adapter_codec import AdapterCodec
 from app.suspects.credentials import HeaderCredentials
 from app.suspects.probe import Manner, Question, Suspect, ask
 from app.suspects.transport import Limits
@@ -26,6 +28,10 @@ KEY = HeaderCredentials(kind="headers", headers={"authorization": TOKEN})
 MANNER = Manner(attempts=1, limits=Limits(connect_seconds=1, read_seconds=5, total_seconds=10))
 
 
+# What an auditor's codec needs of a statement.
+STATEMENT = SimpleNamespace(kind="image", shape=(8, 8, 1), classes=NAMES)
+
+
 def by_first_pixel(pixels):
     """Score the class that is the first pixel modulo ten highest, and then those above it in turn."""
     return [1 - ((label - pixels[0]) % 10) / 10 for label in range(10)]
@@ -38,7 +44,18 @@ def order_from(label):
 def asked_of(service, adapter, options, *, by="name", ranking=False, count=10, manner=MANNER):
     interface = Interface(adapter, options, {}, {"by": by})
     suspect = Suspect(service.url, interface, 10, credentials=KEY, by_ranking=ranking)
-    return ask([question(n) for n in range(count)], suspect, RULES, manner, now)
+    asked = ask([question(n) for n in range(count)], suspect, RULES, manner, now)
+    for each in asked:
+        verify_audited(each, interface, ranking=ranking)
+    return asked
+
+
+def verify_audited(asked, interface, *, ranking):
+    """Read request and response again as an auditor does, from the recorded bytes alone."""
+    codec, sent = AdapterCodec(), question(asked.n).input
+    assert codec.decode_request(interface, asked.request, STATEMENT, sent) == sent
+    read = codec.read_answer(interface, asked.status, asked.response, STATEMENT, ranking=ranking)
+    assert read == (asked.labels, asked.error)
 
 
 @pytest.mark.parametrize(
