@@ -122,9 +122,12 @@ def ask(
     Raises: PolicyRefused or Malformed if endpoint, interface or credentials are not ones we use; nothing that the suspect
     does.
     """
-    limits = replace(manner.limits, body_bytes=RESPONSE_BYTES + RESPONSE_BYTES_PER_CLASS * suspect.class_count)
-    asking = _Asking(suspect, rules, replace(manner, limits=limits), now, traffic_of or TrafficOf())
-    return asyncio.run(asking.ask_all([(question, asking.request(question)) for question in questions]))
+    asking = _Asking(suspect, rules, manner, now, traffic_of or TrafficOf())
+    prepared = [(question, asking.request(question)) for question in questions]
+    body_bytes = RESPONSE_BYTES + RESPONSE_BYTES_PER_CLASS * suspect.class_count
+    if load_adapter(suspect.interface.adapter).is_question_repeated:
+        body_bytes += max((len(request.body) for _, request in prepared), default=0)
+    return asyncio.run(asking.ask_all(prepared, replace(manner.limits, body_bytes=body_bytes)))
 
 
 def ask_once(
@@ -163,12 +166,11 @@ class _Asking:
         interface = self._suspect.interface
         return self._adapter.encode_request(interface.options, interface.preprocessing, parse_input(question.input))
 
-    async def ask_all(self, prepared: Sequence[tuple[Question, Request]]) -> list[Asked]:
+    async def ask_all(self, prepared: Sequence[tuple[Question, Request]], limits: Limits) -> list[Asked]:
         results: dict[int, Asked] = {}
         # One iterator for all: whoever is free takes the next question, so they leave in the order given.
         waiting = iter(enumerate(prepared))
         lookup = Lookup(self._rules)
-        limits = self._manner.limits
         self._ends_at = _clock() + self._manner.budget_seconds
         async with AsyncExitStack() as stack:
             addresses = {self._manner.local_address(question.egress) for question, _ in prepared}

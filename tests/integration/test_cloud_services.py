@@ -1,13 +1,15 @@
 """Cloud services asked through the real probe over HTTP: each simulated from its documentation, none ever live."""
 
+import hashlib
 from types import SimpleNamespace
 
 import pytest
 
+from app.keys.trigger_set import ImageInput
 from app.protocol.interface import Interface
 from app.suspects.adapter_codec import AdapterCodec
 from app.suspects.credentials import HeaderCredentials
-from app.suspects.probe import Manner, Suspect, ask
+from app.suspects.probe import Manner, Question, Suspect, ask
 from app.suspects.transport import Limits
 from tests.integration.asking import RULES, now, question
 from tests.simulators.cloud import (
@@ -22,6 +24,7 @@ from tests.simulators.cloud import (
     Vertex,
 )
 
+KEY = HeaderCredentials(kind="headers", headers={"authorization": TOKEN})
 MANNER = Manner(attempts=1, limits=Limits(connect_seconds=1, read_seconds=5, total_seconds=10))
 
 
@@ -40,13 +43,7 @@ def order_from(label):
 
 def asked_of(service, adapter, options, *, by="name", ranking=False, count=10, manner=MANNER):
     interface = Interface(adapter, options, {}, {"by": by})
-    suspect = Suspect(
-        service.url,
-        interface,
-        10,
-        credentials=HeaderCredentials(kind="headers", headers={"authorization": TOKEN}),
-        by_ranking=ranking,
-    )
+    suspect = Suspect(service.url, interface, 10, credentials=KEY, by_ranking=ranking)
     asked = ask([question(n) for n in range(count)], suspect, RULES, manner, now)
     for each in asked:
         verify_audited(each, interface, ranking=ranking)
@@ -122,8 +119,40 @@ def test_a_model_that_is_not_there_is_a_named_error(service, adapter, options, e
     assert [(each.labels, each.error) for each in asked] == [((), error)]
 
 
-def test_a_prediction_that_is_finished_at_once_is_understood():
+@pytest.mark.parametrize("looks", [0, 1, 3])
+def test_a_prediction_is_looked_at_until_it_is_finished_and_only_where_we_say(looks):
     with Replicate(by_first_pixel) as running:
-        running.looks = 0
+        running.looks = looks
         asked = asked_of(running, "replicate", {"version": VERSION})
+        assert running.lured == 0
+        gets = [path for method, path, _ in running.seen if method == "GET"]
     assert [(each.labels, each.error) for each in asked] == [((NAMES[n],), "") for n in range(10)]
+    assert len(gets) == 10 * looks
+    assert set(gets) == {f"/v1/predictions/{name}" for name in running.predictions} or not looks
+
+
+@pytest.mark.parametrize("ends_as", ["failed", "canceled", "aborted"])
+def test_a_prediction_that_fails_is_a_named_error(ends_as):
+    with Replicate(by_first_pixel) as running:
+        running.ends_as = ends_as
+        asked = asked_of(running, "replicate", {"version": VERSION}, count=1)
+    assert [(each.labels, each.error) for each in asked] == [((), "reported_error")]
+
+
+def test_a_prediction_that_never_ends_is_unfinished():
+    with Replicate(by_first_pixel) as running:
+        running.looks = 10**6
+        manner = Manner(attempts=1, limits=Limits(connect_seconds=1, read_seconds=1, total_seconds=1.5))
+        asked = asked_of(running, "replicate", {"version": VERSION}, count=1, manner=manner)
+    assert [(each.labels, each.error) for each in asked] == [((), "unfinished")]
+
+
+def test_an_answer_may_repeat_the_question_that_it_belongs_to():
+    with Replicate(by_first_pixel) as running:
+        # Random pixels, which no PNG makes smaller: more than an answer alone could be.
+        picture = ImageInput(256, 256, 1, bytes([7, *hashlib.shake_128(b"noise").digest(256 * 256 - 1)]))
+        interface = Interface("replicate", {"version": VERSION}, {}, {"by": "name"})
+        suspect = Suspect(running.url, interface, 10, credentials=KEY)
+        asked = ask([Question(0, picture.encode())], suspect, RULES, MANNER, now)
+    assert [(each.labels, each.error) for each in asked] == [((NAMES[7],), "")]
+    assert len(asked[0].response) > len(asked[0].request) > 64 * 1024

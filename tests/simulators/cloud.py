@@ -267,6 +267,7 @@ class Replicate(CloudService):
         """Begin without predictions."""
         super().__init__(answer)
         self.predictions: dict[str, tuple[int, Any]] = {}
+        self.inputs: dict[str, Any] = {}
 
     def respond(self, method: str, path: str, headers: dict[str, str], body: bytes) -> tuple[int, Any]:
         """Create a prediction or look at one."""
@@ -292,6 +293,7 @@ class Replicate(CloudService):
         output = dict(ranked(self.answer(pixels_of_text(text))))
         name = f"gm3qorzdhgbfurvjtv{len(self.predictions):08}"
         self.predictions[name] = (self.looks, output)
+        self.inputs[name] = request["input"]
         return 201, self.show(name, self.looks, output)
 
     def show(self, name: str, left: int, output: Any) -> Any:
@@ -300,6 +302,7 @@ class Replicate(CloudService):
         return {
             "id": name,
             "version": VERSION,
+            "input": self.inputs[name],
             "status": status,
             "output": output if status == "succeeded" else None,
             "error": "out of memory" if status == "failed" else None,

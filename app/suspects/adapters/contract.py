@@ -60,6 +60,8 @@ class Adapter(Protocol):
     """One served protocol. Options and preprocessing are values of canonical JSON; a key left out has its default."""
 
     about: ClassVar[About]
+    # Whether a response repeats the request that it answers, and so may be longer by that.
+    is_question_repeated: ClassVar[bool] = False
 
     def check_options(
         self, options: Mapping[str, Any], preprocessing: Mapping[str, Any], *, kind: str, shape: tuple[int, ...]

@@ -51,6 +51,7 @@ class Replicate(FramedAdapter):
         unknown="what the model's output means; which version an official model has",
         tried="recorded bodies; never live",
     )
+    is_question_repeated = True
 
     def frame(
         self,
