@@ -16,7 +16,8 @@ from app.canonical import Record
 from app.cli.client import ApiProblem
 from app.errors import TrapstreetError
 from app.keys.commitment import InputOpening, LabelOpening
-from app.keys.key_file import CoverSet, PlainKey, PlainKeyB, SealedKey
+from app.keys.cover_set import CoverSet
+from app.keys.key_file import PlainKey, PlainKeyB, SealedKey
 from app.keys.statement import Statement
 from app.protocol.bundle import Course, EvidenceList, Index, Openings
 from app.protocol.figures import Standing
@@ -218,7 +219,7 @@ def test_the_page_of_commands_is_what_the_program_prints():
 
 @pytest.mark.parametrize("name", command_names())
 def test_every_command_has_help_and_json(name):
-    text = help_text([name])
+    text = help_text(name.split())
     assert "--json" in text
 
 

@@ -1,4 +1,4 @@
-"""Commands of a claimant: covers, dispute, verdict."""
+"""Commands of a claimant: dispute, verdict. covers: app.cli.covers; suspect: app.cli.suspects."""
 
 import time
 from pathlib import Path
@@ -8,13 +8,12 @@ import typer
 
 from app.canonical import parse_loose_json
 from app.cli.client import ApiClient, file_dispute
-from app.cli.files import check_readable, check_writable, read_vendor_key
-from app.cli.keygen import make_triggers, parse_shape
+from app.cli.files import check_writable, read_vendor_key
 from app.cli.output import JsonFlag, reported, show
+from app.cli.pricing import confirm, tell_price, warn_of_repeated_covers
+from app.cli.suspects import find_derived
 from app.cli.vendor import DEFAULT_URL, ApiKey, LogKey, Url, VendorKey, read_registration
-from app.embedding.trigger_order import TriggerOrder
 from app.errors import Malformed
-from app.keys.key_file import encode_cover_set
 from app.protocol.interface import BY_CLAIMANT, Interface
 from app.protocol.records import FilingRecord, Policy
 
@@ -46,6 +45,11 @@ def dispute(
             "that it ranks (fewer triggers if it gives scores)."
         ),
     ] = "label",
+    derived: Annotated[
+        bool,
+        typer.Option("--derived", help="Ask through the interface that `suspect derive` found, in place of yours."),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="File without asking back.")] = False,
     bits: Annotated[int, typer.Option(help="Strength of the verdict: 64 or 80.")] = 64,
     block_size: Annotated[int, typer.Option(help="Triggers opened at a time.")] = 8,
     url: Url = DEFAULT_URL,
@@ -58,18 +62,26 @@ def dispute(
         statement, index, _ = read_registration(client, registration)
         if covers_per_trigger and covers is None:
             raise Malformed("give --covers, among which triggers hide, or --covers-per-trigger 0 to go without")
-        interface = read_interface(adapter, options, preprocessing, label_map)
+        if derived:
+            suspect_id, interface, origin, price = find_derived(client, endpoint, registration)
+        else:
+            suspect_id, price = "", 0
+            interface, origin = read_interface(adapter, options, preprocessing, label_map), BY_CLAIMANT
+        size = statement.family(family).size
         record = FilingRecord(
             registration=index,
             family=family,
             endpoint=endpoint,
             interface=interface,
-            interface_origin=BY_CLAIMANT,
+            interface_origin=origin,
             evidence=evidence,
-            policy=make_policy(bits, statement.family(family).size, covers_per_trigger, block_size),
+            policy=make_policy(bits, size, covers_per_trigger, block_size),
         )
-        suspect = {"name": endpoint, "endpoint": endpoint, "interface": interface.to_json()}
-        suspect_id = client.post("/v1/suspects", suspect)["id"]
+        tell_price(record, statement, price)
+        warn_of_repeated_covers(covers, record, size)
+        confirm(yes=yes, as_json=as_json)
+        body = {"name": endpoint, "endpoint": endpoint, "interface": interface.to_json()}
+        suspect_id = suspect_id or client.post("/v1/suspects", body)["id"]
         digest = client.upload(covers, "application/json") if covers and covers_per_trigger else None
         answer = file_dispute(client, suspect_id, record, read_vendor_key(vendor_key), digest)
         show(answer, as_json=as_json, text=f"dispute {answer['id']}: {answer['state']}")
@@ -128,21 +140,4 @@ def verdict(
         show(result, as_json=as_json)
 
 
-def covers(
-    data: Annotated[Path, typer.Argument(help="Archive of ordinary task images, class/name.png.")],
-    out: Annotated[Path, typer.Argument(help="Where to write the cover file.")],
-    classes: Annotated[str, typer.Option(help="Class folders of the archive, separated by commas.")],
-    shape: Annotated[str, typer.Option(help="Shape of the inputs, HEIGHTxWIDTHxCHANNELS.")] = "32x32x3",
-    as_json: JsonFlag = False,
-) -> None:
-    """Make a cover file from task images: triggers are asked among them."""
-    with reported(as_json=as_json):
-        check_readable(data)
-        check_writable(out)
-        order = TriggerOrder(parse_shape(shape), images_path=str(data), folders=tuple(classes.split(",")), apart=False)
-        inputs, _ = make_triggers(order)
-        out.write_bytes(encode_cover_set(inputs))
-        show({"covers": len(inputs), "file": str(out)}, as_json=as_json)
-
-
-COMMANDS = (covers, dispute, verdict)
+COMMANDS = (dispute, verdict)

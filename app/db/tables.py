@@ -20,6 +20,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.db.columns import Base, has_bytes, is_one_of
 
 ORDER_STATES = ("queued", "running", "done", "failed", "cancelled")
+DERIVATION_STATES = ("asking", "done", "failed")
 VERDICTS = ("VOID", "CONFIRMED", "NON_COOPERATIVE", "NOT_SUPPORTED", "INCONCLUSIVE", "INDICATIVE")
 
 LOG_TABLES = ("log_entries", "log_nodes", "log_checkpoints")
@@ -252,6 +253,50 @@ class SuspectRow(Base):
     __table_args__ = (Index(None, "vendor_id", "id"),)
 
 
+class DerivationRow(Base):
+    """One derivation of an interface, the only one of a registration at a host; `ordinal` counts those that are done.
+
+    `file_sha256` names the blob with all that was asked and answered; until it is there, it stands in rows of its own.
+    """
+
+    __tablename__ = "derivations"
+    id: Mapped[Id]
+    vendor_id: Mapped[VendorId]
+    registration_id: Mapped[RegistrationId]
+    host: Mapped[str]
+    endpoint: Mapped[str]
+    address_options: Mapped[dict[str, Any]]
+    covers_sha256: Mapped[bytes]
+    state: Mapped[str]
+    asked: Mapped[int] = mapped_column(default=0)
+    answered: Mapped[int] = mapped_column(default=0)
+    asking_milliseconds: Mapped[int] = mapped_column(default=0)
+    metadata_answers: Mapped[bytes | None]
+    ordinal: Mapped[int | None]
+    head: Mapped[bytes | None]
+    report: Mapped[dict[str, Any] | None]
+    file_sha256: Mapped[bytes | None]
+    entry_index: Mapped[EntryIndex | None] = mapped_column(unique=True)
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+    __table_args__ = (
+        UniqueConstraint("registration_id", "host"),
+        UniqueConstraint("registration_id", "ordinal"),
+        is_one_of("state", DERIVATION_STATES),
+        has_bytes("covers_sha256", 32),
+        has_bytes("file_sha256", 32),
+    )
+
+
+class DerivationQueryRow(Base):
+    """One cover put to one candidate of a derivation that is not done: its record's bytes."""
+
+    __tablename__ = "derivation_queries"
+    derivation_id: Mapped[UUID] = mapped_column(ForeignKey("derivations.id"), primary_key=True)
+    n: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    record: Mapped[bytes]
+
+
 class DisputeRow(Base):
     """One filing and its way to a verdict; `ordinal` counts all filings of the registration from 1."""
 
@@ -267,6 +312,7 @@ class DisputeRow(Base):
     blind: Mapped[bytes]
     role_blind_seed: Mapped[bytes]
     covers_sha256: Mapped[bytes | None]
+    egresses: Mapped[int] = mapped_column(default=1)
     filing_index: Mapped[EntryIndex] = mapped_column(unique=True)
     beacon_index: Mapped[EntryIndex | None]
     state: Mapped[str]

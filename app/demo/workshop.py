@@ -29,7 +29,7 @@ from app.embedding.data import LabelledSet, TrainingData
 from app.embedding.networks import MarkedNetwork, build, load_network, save_weights
 from app.embedding.recipe import Recipe
 from app.embedding.train import prepare_torch, train
-from app.keys.key_file import encode_cover_set
+from app.keys.cover_set import encode_cover_set
 from app.keys.trigger_set import ImageInput
 
 CLASSES = 10

@@ -126,6 +126,46 @@ CREATE TABLE suspects (
 );
 CREATE INDEX ix_suspects_vendor_id_id ON suspects (vendor_id, id);
 
+CREATE TABLE derivations (
+    id UUID NOT NULL,
+    vendor_id UUID NOT NULL,
+    registration_id UUID NOT NULL,
+    host TEXT NOT NULL,
+    endpoint TEXT NOT NULL,
+    address_options JSONB NOT NULL,
+    covers_sha256 BYTEA NOT NULL,
+    state TEXT NOT NULL,
+    asked INTEGER NOT NULL,
+    answered INTEGER NOT NULL,
+    asking_milliseconds INTEGER NOT NULL,
+    metadata_answers BYTEA,
+    ordinal INTEGER,
+    head BYTEA,
+    report JSONB,
+    file_sha256 BYTEA,
+    entry_index BIGINT,
+    created_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    updated_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    CONSTRAINT pk_derivations PRIMARY KEY (id),
+    CONSTRAINT uq_derivations_registration_id_host UNIQUE (registration_id, host),
+    CONSTRAINT uq_derivations_registration_id_ordinal UNIQUE (registration_id, ordinal),
+    CONSTRAINT ck_derivations_state_known CHECK (state IN ('asking', 'done', 'failed')),
+    CONSTRAINT ck_derivations_covers_sha256_size CHECK (octet_length(covers_sha256) = 32),
+    CONSTRAINT ck_derivations_file_sha256_size CHECK (octet_length(file_sha256) = 32),
+    CONSTRAINT uq_derivations_entry_index UNIQUE (entry_index),
+    CONSTRAINT fk_derivations_entry_index_log_entries FOREIGN KEY(entry_index) REFERENCES log_entries (index),
+    CONSTRAINT fk_derivations_vendor_id_vendors FOREIGN KEY(vendor_id) REFERENCES vendors (id),
+    CONSTRAINT fk_derivations_registration_id_registrations FOREIGN KEY(registration_id) REFERENCES registrations (id)
+);
+
+CREATE TABLE derivation_queries (
+    derivation_id UUID NOT NULL,
+    n INTEGER NOT NULL,
+    record BYTEA NOT NULL,
+    CONSTRAINT pk_derivation_queries PRIMARY KEY (derivation_id, n),
+    CONSTRAINT fk_derivation_queries_derivation_id_derivations FOREIGN KEY(derivation_id) REFERENCES derivations (id)
+);
+
 CREATE TABLE worker_keys (
     id UUID NOT NULL,
     queue TEXT NOT NULL,
@@ -152,6 +192,7 @@ CREATE TABLE disputes (
     blind BYTEA NOT NULL,
     role_blind_seed BYTEA NOT NULL,
     covers_sha256 BYTEA,
+    egresses INTEGER NOT NULL,
     filing_index BIGINT NOT NULL,
     beacon_index BIGINT,
     state TEXT NOT NULL,

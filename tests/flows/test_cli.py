@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from app.keys.key_file import encode_cover_set, parse_key_file
+from app.keys.cover_set import encode_cover_set
+from app.keys.key_file import parse_key_file
 from app.storage.archive import pack, unpack
 from tests.flows.claimant import CLASSES, Service, image, natural, scores, wait_until
 from tests.simulators.suspect import SuspectSimulator

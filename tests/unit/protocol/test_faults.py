@@ -15,6 +15,7 @@ from tests.unit.protocol.dispute_in_memory import (
     ARBITER_KEY,
     ARBITER_PUBLIC,
     INTERFACE,
+    LOG_PUBLIC,
     VENDOR_KEY,
     JsonCodec,
     Plan,
@@ -29,7 +30,7 @@ EVIDENCE, KEY = PLAYED.evidence, PLAYED.key
 
 
 def fault_of(evidence, arbiter_keys=(ARBITER_PUBLIC,)):
-    return find_fault(evidence, JsonCodec(), arbiter_keys)
+    return find_fault(evidence, JsonCodec(), arbiter_keys, log_key=LOG_PUBLIC)
 
 
 def other_block(number, **changes):
