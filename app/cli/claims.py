@@ -11,14 +11,34 @@ from app.cli.client import ApiClient, file_dispute
 from app.cli.files import check_writable, read_vendor_key
 from app.cli.output import JsonFlag, reported, show
 from app.cli.pricing import confirm, tell_price, warn_of_repeated_covers
-from app.cli.suspects import find_derived
+from app.cli.suspects import Chosen, find_derived
 from app.cli.vendor import DEFAULT_URL, ApiKey, LogKey, Url, VendorKey, read_registration
 from app.errors import Malformed
-from app.protocol.interface import BY_CLAIMANT, Interface
+from app.protocol.interface import Interface
 from app.protocol.records import FilingRecord, Policy
 
 # How often `verdict --wait` looks.
 POLL_SECONDS = 1.0
+
+
+Adapter = Annotated[str, typer.Option(help="The suspect's protocol: kserve_v1, oip_v2 or generic_json.")]
+Options = Annotated[str, typer.Option(help="The adapter's options as JSON.")]
+Preprocessing = Annotated[str, typer.Option(help="Preprocessing as JSON.")]
+LabelMapText = Annotated[str, typer.Option(help="Label map as JSON.")]
+Covers = Annotated[
+    Path | None, typer.Option(help="File with covers (ordinary inputs), as `trapstreet covers` makes it.")
+]
+CoversPerTrigger = Annotated[int, typer.Option(help="Covers among which each trigger hides; 0 to go without.")]
+EvidenceKind = Annotated[
+    str,
+    typer.Option(
+        help="What counts: `label`, what the suspect answers with, or `ranking`, where the drawn label stands among all "
+        "that it ranks (fewer triggers if it gives scores)."
+    ),
+]
+Derived = Annotated[
+    bool, typer.Option("--derived", help="Ask through the interface that `suspect derive` found, in place of yours.")
+]
 
 
 def dispute(
@@ -26,29 +46,14 @@ def dispute(
     family: Annotated[str, typer.Option(help="The family of triggers to spend on this dispute.")],
     endpoint: Annotated[str, typer.Option(help="The suspect's address.")],
     vendor_key: VendorKey,
-    adapter: Annotated[
-        str, typer.Option(help="The suspect's protocol: kserve_v1, oip_v2 or generic_json.")
-    ] = "kserve_v1",
-    options: Annotated[str, typer.Option(help="The adapter's options as JSON.")] = "{}",
-    preprocessing: Annotated[str, typer.Option(help="Preprocessing as JSON.")] = "{}",
-    label_map: Annotated[str, typer.Option(help="Label map as JSON.")] = '{"by": "index"}',
-    covers: Annotated[
-        Path | None, typer.Option(help="File with covers (ordinary inputs), as `trapstreet covers` makes it.")
-    ] = None,
-    covers_per_trigger: Annotated[
-        int, typer.Option(help="Covers among which each trigger hides; 0 to go without.")
-    ] = 10,
-    evidence: Annotated[
-        str,
-        typer.Option(
-            help="What counts: `label`, what the suspect answers with, or `ranking`, where the drawn label stands among all "
-            "that it ranks (fewer triggers if it gives scores)."
-        ),
-    ] = "label",
-    derived: Annotated[
-        bool,
-        typer.Option("--derived", help="Ask through the interface that `suspect derive` found, in place of yours."),
-    ] = False,
+    adapter: Adapter = "kserve_v1",
+    options: Options = "{}",
+    preprocessing: Preprocessing = "{}",
+    label_map: LabelMapText = '{"by": "index"}',
+    derived: Derived = False,
+    covers: Covers = None,
+    covers_per_trigger: CoversPerTrigger = 10,
+    evidence: EvidenceKind = "label",
     yes: Annotated[bool, typer.Option("--yes", help="File without asking back.")] = False,
     bits: Annotated[int, typer.Option(help="Strength of the verdict: 64 or 80.")] = 64,
     block_size: Annotated[int, typer.Option(help="Triggers opened at a time.")] = 8,
@@ -63,25 +68,17 @@ def dispute(
         if covers_per_trigger and covers is None:
             raise Malformed("give --covers, among which triggers hide, or --covers-per-trigger 0 to go without")
         if derived:
-            suspect_id, interface, origin, price = find_derived(client, endpoint, registration)
+            asked = find_derived(client, endpoint, registration)
         else:
-            suspect_id, price = "", 0
-            interface, origin = read_interface(adapter, options, preprocessing, label_map), BY_CLAIMANT
+            asked = Chosen(read_interface(adapter, options, preprocessing, label_map))
         size = statement.family(family).size
-        record = FilingRecord(
-            registration=index,
-            family=family,
-            endpoint=endpoint,
-            interface=interface,
-            interface_origin=origin,
-            evidence=evidence,
-            policy=make_policy(bits, size, covers_per_trigger, block_size),
-        )
-        tell_price(record, statement, price)
+        policy = make_policy(bits, size, covers_per_trigger, block_size)
+        record = FilingRecord(index, family, endpoint, asked.interface, asked.origin, evidence, policy)
+        tell_price(record, statement, asked.derived_bits)
         warn_of_repeated_covers(covers, record, size)
         confirm(yes=yes, as_json=as_json)
-        body = {"name": endpoint, "endpoint": endpoint, "interface": interface.to_json()}
-        suspect_id = suspect_id or client.post("/v1/suspects", body)["id"]
+        body = {"name": endpoint, "endpoint": endpoint, "interface": asked.interface.to_json()}
+        suspect_id = asked.suspect_id or client.post("/v1/suspects", body)["id"]
         digest = client.upload(covers, "application/json") if covers and covers_per_trigger else None
         answer = file_dispute(client, suspect_id, record, read_vendor_key(vendor_key), digest)
         show(answer, as_json=as_json, text=f"dispute {answer['id']}: {answer['state']}")

@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ from app.cli.files import check_readable
 from app.cli.output import EXIT_NO, JsonFlag, console, error_console, reported, show
 from app.cli.vendor import DEFAULT_URL, ApiKey, Url
 from app.errors import Malformed
-from app.protocol.interface import Interface, InterfaceOrigin
+from app.protocol.interface import BY_CLAIMANT, Interface, InterfaceOrigin
 
 POLL_SECONDS = 0.5
 
@@ -71,8 +72,18 @@ def read_derivation(client: ApiClient, suspect_id: str, registration: str) -> di
     return client.get(f"/v1/suspects/{suspect_id}/derivation", registration_id=registration)
 
 
-def find_derived(client: ApiClient, endpoint: str, registration: str) -> tuple[str, Interface, InterfaceOrigin, int]:
-    """Find the suspect, interface, origin and price of an endpoint's derivation.
+@dataclass(frozen=True)
+class Chosen:
+    """How a suspect is to be asked, and who fixed it; `suspect_id` is "" for one that the service does not know yet."""
+
+    interface: Interface
+    origin: InterfaceOrigin = BY_CLAIMANT
+    derived_bits: int = 0
+    suspect_id: str = ""
+
+
+def find_derived(client: ApiClient, endpoint: str, registration: str) -> Chosen:
+    """Find what was derived at an endpoint.
 
     Raises: Malformed if there is none that mapped a class.
     """
@@ -87,7 +98,7 @@ def find_derived(client: ApiClient, endpoint: str, registration: str) -> tuple[s
             continue
         if found["interface"] is not None:
             origin = InterfaceOrigin("derived", found["entry_index"], b"", b"")
-            return known["id"], Interface.from_json(found["interface"]), origin, found["interface_bits"]
+            return Chosen(Interface.from_json(found["interface"]), origin, found["interface_bits"], known["id"])
     raise Malformed("this endpoint has no derived interface: run `trapstreet suspect derive` first")
 
 

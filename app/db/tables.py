@@ -20,7 +20,6 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.db.columns import Base, has_bytes, is_one_of
 
 ORDER_STATES = ("queued", "running", "done", "failed", "cancelled")
-DERIVATION_STATES = ("asking", "done", "failed")
 VERDICTS = ("VOID", "CONFIRMED", "NON_COOPERATIVE", "NOT_SUPPORTED", "INCONCLUSIVE", "INDICATIVE")
 
 LOG_TABLES = ("log_entries", "log_nodes", "log_checkpoints")
@@ -254,10 +253,7 @@ class SuspectRow(Base):
 
 
 class DerivationRow(Base):
-    """One derivation of an interface, the only one of a registration at a host; `ordinal` counts those that are done.
-
-    `file_sha256` names the blob with all that was asked and answered; until it is there, it stands in rows of its own.
-    """
+    """One derivation of an interface, a registration's only one at a host; `file_sha256` names all that was asked."""
 
     __tablename__ = "derivations"
     id: Mapped[Id]
@@ -282,7 +278,7 @@ class DerivationRow(Base):
     __table_args__ = (
         UniqueConstraint("registration_id", "host"),
         UniqueConstraint("registration_id", "ordinal"),
-        is_one_of("state", DERIVATION_STATES),
+        is_one_of("state", ("asking", "done", "failed")),
         has_bytes("covers_sha256", 32),
         has_bytes("file_sha256", 32),
     )
