@@ -53,7 +53,7 @@ DISPUTE_MANNER = Manner(budget_seconds=600.0, limits=Limits(read_seconds=20.0, t
 
 @dataclass(frozen=True)
 class Prober:
-    """What a worker asks with; the manner's budget is a block's."""
+    """What a worker asks with; the manner's budget is a block's; `egresses` counts the addresses it asks from."""
 
     engine: Engine
     identity: LogIdentity
@@ -61,6 +61,7 @@ class Prober:
     rules: NetworkRules
     manner: Manner
     now: Callable[[], datetime]
+    egresses: int = 1
 
 
 @dataclass(frozen=True)
@@ -183,6 +184,8 @@ def _log_head(session: Session, prober: Prober, attempt: Attempt, dispute_id: UU
     now = prober.now()
     entry = BlockEntry(time=entry_time(session, now), filing=row.filing_index, block=block, head=head)
     appended = append(session, prober.identity, entry, now)
+    # A dispute was asked from two addresses only if each of its blocks was.
+    row.egresses = min(row.egresses, prober.egresses) if row.blocks_probed else prober.egresses
     asked = session.get_one(BlockRow, (dispute_id, block))
     asked.state, asked.head, asked.entry_index, asked.probed_at = "probed", head, appended.index, now
     move(session, row, after_probe(progress, block, load_unasked(session, row)), now)
