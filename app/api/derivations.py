@@ -13,7 +13,8 @@ from pydantic import Field
 from app.api.dependencies import InTransaction, Now, Reader, ServiceOf, require
 from app.api.fields import Answer, Body, Hex32, LogNumber, Moment
 from app.api.problems import WITH_KEY, problems
-from app.db.tables import ID_RANDOM_BYTES, DerivationRow
+from app.db.derivation_tables import DerivationRow
+from app.db.tables import ID_RANDOM_BYTES
 from app.disputes.derivation import WantedDerivation, load_derivation, place_derivation
 from app.disputes.suspects import load_suspect
 from app.protocol.derivation import DerivationHead, derived_bits

@@ -3,7 +3,8 @@
 Invariants: rows of the three log tables and of `entry_nonces` are only ever inserted (grants and triggers in
 migrations/ hold it, against the owner too); times are aware UTC and come from the caller, never from
 the database; `_index` columns are positions in the log; what has a natural key (digest, number) has no second one.
-Not here: the queue's tables, which belong to procrastinate and stand beside these in the first migration.
+Not here: derivations (`derivation_tables`), and the queue's tables, which belong to procrastinate; all stand beside these
+in the first migration.
 Insert a parent and flush before its children: classes without relationships are not ordered by their foreign keys.
 Trust: secrets stand here only as hashes (API keys) or sealed to a queue (marking keys); blinds are secret until the
 verdict, nonces until the beacon.
@@ -250,47 +251,6 @@ class SuspectRow(Base):
     interface: Mapped[dict[str, Any]]
     created_at: Mapped[datetime]
     __table_args__ = (Index(None, "vendor_id", "id"),)
-
-
-class DerivationRow(Base):
-    """One derivation of an interface, a registration's only one at a host; `file_sha256` names all that was asked."""
-
-    __tablename__ = "derivations"
-    id: Mapped[Id]
-    vendor_id: Mapped[VendorId]
-    registration_id: Mapped[RegistrationId]
-    host: Mapped[str]
-    endpoint: Mapped[str]
-    address_options: Mapped[dict[str, Any]]
-    covers_sha256: Mapped[bytes]
-    state: Mapped[str]
-    asked: Mapped[int] = mapped_column(default=0)
-    answered: Mapped[int] = mapped_column(default=0)
-    asking_milliseconds: Mapped[int] = mapped_column(default=0)
-    metadata_answers: Mapped[bytes | None]
-    ordinal: Mapped[int | None]
-    head: Mapped[bytes | None]
-    report: Mapped[dict[str, Any] | None]
-    file_sha256: Mapped[bytes | None]
-    entry_index: Mapped[EntryIndex | None] = mapped_column(unique=True)
-    created_at: Mapped[datetime]
-    updated_at: Mapped[datetime]
-    __table_args__ = (
-        UniqueConstraint("registration_id", "host"),
-        UniqueConstraint("registration_id", "ordinal"),
-        is_one_of("state", ("asking", "done", "failed")),
-        has_bytes("covers_sha256", 32),
-        has_bytes("file_sha256", 32),
-    )
-
-
-class DerivationQueryRow(Base):
-    """One cover put to one candidate of a derivation that is not done: its record's bytes."""
-
-    __tablename__ = "derivation_queries"
-    derivation_id: Mapped[UUID] = mapped_column(ForeignKey("derivations.id"), primary_key=True)
-    n: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    record: Mapped[bytes]
 
 
 class DisputeRow(Base):

@@ -11,7 +11,8 @@ from obstore.store import ObjectStore
 from sqlalchemy import LargeBinary, literal, select
 from sqlalchemy.orm import Session
 
-from app.db.tables import BlockRow, DerivationRow, DisputeRow, OpeningRow, QueryRow, RegistrationRow
+from app.db.derivation_tables import DerivationRow
+from app.db.tables import BlockRow, DisputeRow, OpeningRow, QueryRow, RegistrationRow
 from app.disputes.course import load_statement, record_of
 from app.disputes.filing import MAX_COVER_SET_BYTES
 from app.disputes.states import WITHDRAWN, WITHHELD_LIMIT

@@ -22,8 +22,9 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from app.canonical import encode_json, parse_json
+from app.db.derivation_tables import DerivationQueryRow, DerivationRow
 from app.db.engine import transaction
-from app.db.tables import ArtifactRow, DerivationQueryRow, DerivationRow, RegistrationRow, SuspectRow, new_id
+from app.db.tables import ArtifactRow, RegistrationRow, SuspectRow, new_id
 from app.disputes.filing import MAX_COVER_SET_BYTES
 from app.disputes.probing import Prober
 from app.errors import Conflict, Malformed, NotFound

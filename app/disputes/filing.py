@@ -16,7 +16,8 @@ from obstore.store import ObjectStore
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app.db.tables import ArtifactRow, DerivationRow, DisputeRow, RegistrationRow, SuspectRow, new_id
+from app.db.derivation_tables import DerivationRow
+from app.db.tables import ArtifactRow, DisputeRow, RegistrationRow, SuspectRow, new_id
 from app.disputes.states import DECIDED, FILED
 from app.disputes.suspects import load_suspect, price_in_bits
 from app.errors import Conflict, Malformed, NotFound, PolicyRefused
