@@ -75,7 +75,7 @@ def dispute(
         policy = make_policy(bits, size, covers_per_trigger, block_size)
         record = FilingRecord(index, family, endpoint, asked.interface, asked.origin, evidence, policy)
         tell_price(record, statement, asked.derived_bits)
-        warn_of_repeated_covers(covers, record, size)
+        warn_of_repeated_covers(covers, record, statement)
         confirm(yes=yes, as_json=as_json)
         body = {"name": endpoint, "endpoint": endpoint, "interface": asked.interface.to_json()}
         suspect_id = asked.suspect_id or client.post("/v1/suspects", body)["id"]

@@ -10,6 +10,7 @@ from app.cli.output import error_console
 from app.errors import PolicyRefused
 from app.keys.cover_set import parse_cover_set
 from app.keys.statement import Statement
+from app.protocol.derivation import Rule
 from app.protocol.interface import interface_bits
 from app.protocol.records import FilingRecord
 
@@ -46,17 +47,24 @@ def tell_price(record: FilingRecord, statement: Statement, derived_bits: int = 0
     return bits
 
 
-def warn_of_repeated_covers(path: Path | None, record: FilingRecord, triggers: int) -> None:
+def warn_of_repeated_covers(path: Path | None, record: FilingRecord, statement: Statement) -> None:
     """Say so if the covers do not last: asked again they stand out by having been seen before."""
     if path is None or not record.policy.covers_per_trigger:
         return
-    count = parse_cover_set(read_file(path)).count
-    wanted = record.policy.covers_per_trigger * min(record.policy.max_triggers, triggers)
-    if wanted > count:
+    covers = parse_cover_set(read_file(path))
+    wanted = record.policy.covers_per_trigger * min(record.policy.max_triggers, statement.family(record.family).size)
+    if wanted > covers.count:
         _say(
-            f"{count} covers for up to {wanted} cover questions: each may be asked {-(-wanted // count)} times, and an "
-            f"endpoint that remembers then tells covers from triggers; {wanted}, or fewer --covers-per-trigger, last"
+            f"{covers.count} covers for up to {wanted} cover questions: each may be asked {-(-wanted // covers.count)} "
+            f"times, and an endpoint that remembers then tells covers from triggers; {wanted}, or fewer a trigger, last"
         )
+    elif covers.table is not None and record.interface_origin.kind == "derived":
+        seen = len(Rule(statement, covers.table, ()).asked_of_best)
+        if wanted > covers.count - seen:
+            _say(
+                f"{seen} of the {covers.count} covers were asked when the interface was derived, and an endpoint that "
+                f"remembers tells them from triggers; they come last, and {seen + wanted} covers would last without them"
+            )
 
 
 def confirm(*, yes: bool, as_json: bool) -> None:

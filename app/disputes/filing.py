@@ -25,7 +25,7 @@ from app.keys.cover_set import CoverSet, LabelledCoverSet, parse_cover_set
 from app.keys.statement import Statement
 from app.log.beacon import append_with_nonce
 from app.log.store import LogIdentity, entry_time, load_entry
-from app.protocol.derivation import DerivationHead, derived_bits
+from app.protocol.derivation import DerivationHead, Rule, derived_bits
 from app.protocol.evidence import can_reach, threshold
 from app.protocol.interface import MAX_INTERFACE_BITS, LabelMap, interface_bits
 from app.protocol.ranking import can_rank_reach
@@ -294,8 +294,19 @@ def _check_size(record: FilingRecord, triggers: int) -> None:
         )
 
 
-def cover_inputs(store: ObjectStore, row: DisputeRow) -> tuple[bytes, ...]:
-    """Read the covers that a dispute hides its triggers among."""
+@dataclass(frozen=True)
+class DisputeCovers:
+    """The covers that a dispute hides its triggers among; those at `seen` were put to the endpoint before."""
+
+    inputs: tuple[bytes, ...] = ()
+    seen: frozenset[int] = frozenset()
+
+
+def dispute_covers(store: ObjectStore, row: DisputeRow, record: FilingRecord, statement: Statement) -> DisputeCovers:
+    """Read the covers of a dispute."""
     if row.covers_sha256 is None:
-        return ()
-    return parse_cover_set(get_bytes(store, row.covers_sha256, MAX_COVER_SET_BYTES)).inputs
+        return DisputeCovers()
+    covers = parse_cover_set(get_bytes(store, row.covers_sha256, MAX_COVER_SET_BYTES))
+    if covers.table is None or record.interface_origin.kind != "derived":
+        return DisputeCovers(covers.inputs)
+    return DisputeCovers(covers.inputs, frozenset(Rule(statement, covers.table, ()).asked_of_best))

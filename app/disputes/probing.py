@@ -32,7 +32,7 @@ from app.disputes.course import (
     progress_of,
     record_of,
 )
-from app.disputes.filing import cover_inputs
+from app.disputes.filing import dispute_covers
 from app.disputes.questions import BlockPlan, Planned, plan_questions
 from app.disputes.states import ASKING, after_probe
 from app.jobs.queue import Attempt, verify_current
@@ -113,12 +113,14 @@ def _plan(prober: Prober, dispute_id: UUID, block: int) -> _Task | None:
         if progress_of(row).block_to_probe != block or row.beacon_index is None:
             return None
         record = record_of(row)
+        covers = dispute_covers(prober.store, row, record, load_statement(session, row))
         planned = plan_questions(
             row.role_blind_seed,
             load_seed(session, row, row.beacon_index),
             _block_plan(session, row, block),
-            cover_inputs(prober.store, row),
+            covers.inputs,
             record.policy.covers_per_trigger,
+            seen=covers.seen,
         )
         stored = set(session.scalars(select(QueryRow.n).where(_of_block(dispute_id, block))))
         return _Task(

@@ -71,6 +71,43 @@ def test_a_derived_interface_is_free_and_ends_in_a_verdict_that_checks(
         check_bundle(files | {"derivation.jsonl": altered}, AdapterCodec(), log_key=service.log_key())
 
 
+def test_covers_of_the_derivation_are_asked_last(service: Service) -> None:
+    claimant = sign_up(service, "reminded", covers=560, cover_class=natural)
+    with SuspectSimulator(described, preprocessing={}) as suspect:
+        suspect_id = claimant.accuse(suspect)
+        derived = claimant.derive(suspect_id)
+        dispute_id = claimant.file_derived(suspect, suspect_id, derived, max_triggers=32, covers_per_trigger=1)
+        files = bundle_of(claimant, claimant.answer_until_decided(dispute_id))
+    shown = {json.loads(line)["cover"] for line in files["derivation.jsonl"].splitlines()[1:]}
+    asked = [json.loads(line)["role"] for line in files["queries.jsonl"].splitlines()]
+    covers = {role["index"] for role in asked if role["kind"] == "cover"}
+    assert len(shown) < 560 - len(covers)
+    assert not shown & covers
+
+
+def test_a_killed_workers_derivation_is_finished_by_another(service: Service) -> None:
+    claimant = sign_up(service, "interrupted", covers=COVERS, cover_class=natural)
+    with SuspectSimulator(described, preprocessing={}, latency_seconds=0.05) as suspect:
+        suspect_id = claimant.accuse(suspect)
+        body = {"registration_id": claimant.registration_id, "covers": claimant.covers}
+        path = f"/v1/suspects/{suspect_id}/derivation"
+        claimant.client.post(path, body)
+
+        def stored() -> int:
+            return int(claimant.client.get(path, registration_id=claimant.registration_id)["asked"])
+
+        wait_until(lambda: stored() >= 64, "the first lots of answers")
+        service.kill("worker")
+        assert claimant.client.get(path, registration_id=claimant.registration_id)["state"] == "asking"
+        service.start_worker()
+        derived = claimant.derive(suspect_id)
+        assert (derived["state"], derived["ordinal"]) == ("done", 1)
+        # At most the lot that was under way is asked again.
+        assert derived["asked"] <= len(suspect.requests) <= derived["asked"] + 32 + len(suspect.metadata) + 1
+        dispute_id = claimant.file_derived(suspect, suspect_id, derived, max_triggers=32, covers_per_trigger=1)
+        checked(claimant, claimant.answer_until_decided(dispute_id))
+
+
 def test_a_host_is_derived_at_once_and_what_came_of_it_stays(service: Service) -> None:
     claimant = sign_up(service, "repeater", covers=COVERS, cover_class=natural)
     with SuspectSimulator(described, preprocessing={}) as suspect:

@@ -55,11 +55,19 @@ def test_covers_that_would_come_again_are_said_and_enough_are_not(tmp_path, caps
     path = tmp_path / "covers.json"
     path.write_bytes(encode_cover_set([input_of(number, "cover") for number in range(20)]))
     record = replace(RECORD, policy=replace(RECORD.policy, covers_per_trigger=10))
-    warn_of_repeated_covers(path, record, triggers=16)
+    warn_of_repeated_covers(path, record, STATEMENT)
     assert "20 covers for up to 160 cover questions: each may be asked 8 times" in capsys.readouterr().err
-    warn_of_repeated_covers(path, record, triggers=2)
-    warn_of_repeated_covers(None, record, triggers=16)
+    warn_of_repeated_covers(path, replace(record, policy=replace(record.policy, max_triggers=2)), STATEMENT)
+    warn_of_repeated_covers(None, record, STATEMENT)
     assert capsys.readouterr().err == ""
+
+
+def test_covers_that_a_derivation_showed_are_said(tmp_path, capsys):
+    path, covers = tmp_path / "covers.json", DERIVED.covers
+    path.write_bytes(encode_cover_set([input_of(number, "cover") for number in range(60)], covers.labels))
+    few = replace(DERIVED.record, policy=replace(DERIVED.record.policy, max_triggers=10, covers_per_trigger=2))
+    warn_of_repeated_covers(path, few, DERIVED.statement)
+    assert "60 of the 60 covers were asked when the interface was derived" in capsys.readouterr().err
 
 
 def test_nobody_there_to_ask_is_a_refusal_unless_it_was_said_beforehand(monkeypatch, tmp_path):

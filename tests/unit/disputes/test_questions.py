@@ -100,5 +100,15 @@ def test_a_small_cover_set_is_used_evenly_over_all_blocks() -> None:
     assert set(used.values()) == {11, 12}
 
 
+def test_covers_that_were_seen_before_come_after_all_others() -> None:
+    block = BlockPlan(0, 0, [(index, image(index)) for index in range(4)], 0)
+    seen = frozenset(range(5))
+    first = plan_questions(SECRET, SEED, block, COVERS, 1, seen=seen)
+    assert not seen & {q.role.index for q in first if q.role.kind == "cover"}
+    both = plan_questions(SECRET, SEED, block, COVERS, 2, seen=seen)
+    used = [q.role.index for q in both if q.role.kind == "cover" and not q.role.repeat]
+    assert set(used) > set(range(5, 10))
+
+
 def test_without_covers_only_triggers_and_look_alikes_are_asked() -> None:
     assert kinds(plan(1, covers_per_trigger=0)) == {("trigger", 0): 4, ("look-alike", 0): 4}
