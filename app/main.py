@@ -17,6 +17,7 @@ from app import __version__
 from app.api import (
     api_keys,
     artifacts,
+    derivations,
     disputes,
     embeddings,
     health,
@@ -51,6 +52,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     survival_reports.router,
     white_box_checks.router,
     suspects.router,
+    derivations.router,
     disputes.router,
     log.router,
 )

@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from app.db.engine import is_database_busy, make_engine, transaction
 from app.db.tables import DisputeRow
 from app.disputes.course import ATTEND_TASK, DECIDE_TASK, PROBE_BLOCK_TASK, begin_asking
+from app.disputes.derivation import DERIVE_TASK, derive_interface
 from app.disputes.probing import Prober, probe_block
 from app.disputes.resolution import Judge, decide_dispute
 from app.disputes.upkeep import attend, pass_deadlines
@@ -77,10 +78,14 @@ class Tools:
         def decide(attempt: Attempt, args: dict[str, Any]) -> None:
             decide_dispute(judge, attempt, UUID(args["dispute"]))
 
+        def derive(attempt: Attempt, args: dict[str, Any]) -> None:
+            derive_interface(prober, attempt, UUID(args["derivation"]))
+
         handlers: dict[str, Handler] = {
             OPEN_BEACON_TASK: lambda _, args: open_beacon_of(self, args["entry_index"]),
             PROBE_BLOCK_TASK: probe,
             DECIDE_TASK: decide,
+            DERIVE_TASK: derive,
             ATTEND_TASK: lambda _, args: _attend(self, UUID(args["dispute"])),
             DEADLINE_TASK: lambda _attempt, _args: pass_deadlines(self.engine, self.now()),
         }

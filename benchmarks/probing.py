@@ -34,7 +34,8 @@ from app.cli.vendor import make_statement
 from app.demo.stage import Stage
 from app.embedding.trigger_order import FamilyOrder
 from app.keys.commitment import MarkingKey
-from app.keys.key_file import encode_cover_set, encode_key_file
+from app.keys.cover_set import encode_cover_set
+from app.keys.key_file import encode_key_file
 from app.keys.labels import draw_labels, salt_of
 from app.keys.trigger_set import ImageInput, parse_input
 from app.protocol.assessment import beacon_value, expect

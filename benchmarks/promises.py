@@ -30,7 +30,7 @@ from app.cli.vendor import make_statement
 from app.demo.stage import Stage
 from app.embedding.trigger_order import FamilyOrder
 from app.keys.commitment import MarkingKey
-from app.keys.key_file import encode_cover_set
+from app.keys.cover_set import encode_cover_set
 from app.keys.labels import draw_labels
 from app.keys.trigger_set import ImageInput
 from app.protocol.interface import BY_CLAIMANT, Interface

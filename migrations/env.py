@@ -8,6 +8,7 @@ from alembic import context
 from sqlalchemy import Connection, create_engine
 from sqlalchemy.pool import NullPool
 
+import app.db.derivation_tables  # noqa: F401  # its tables stand beside the others
 from app.db.engine import normalize_url
 from app.db.tables import Base
 

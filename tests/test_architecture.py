@@ -16,10 +16,12 @@ from app.canonical import Record
 from app.cli.client import ApiProblem
 from app.errors import TrapstreetError
 from app.keys.commitment import InputOpening, LabelOpening
-from app.keys.key_file import CoverSet, PlainKey, PlainKeyB, SealedKey
+from app.keys.cover_set import CoverSet, CoverTable, LabelledCoverSet, ShownCover
+from app.keys.key_file import PlainKey, PlainKeyB, SealedKey
 from app.keys.statement import Statement
 from app.protocol.bundle import Course, EvidenceList, Index, Openings
-from app.protocol.figures import Standing
+from app.protocol.derivation import DerivationHead, DerivationQuery, MetadataAnswer
+from app.protocol.figures import Standing, Trust
 from app.protocol.interface import Interface, InterfaceOrigin
 from app.protocol.records import ENTRIES, FilingRecord, Policy
 from app.protocol.transcript import AskedQuery, Query, Role
@@ -64,6 +66,13 @@ RECORDS: tuple[type[Record], ...] = (
         PlainKeyB,
         SealedKey,
         CoverSet,
+        LabelledCoverSet,
+        CoverTable,
+        ShownCover,
+        DerivationHead,
+        DerivationQuery,
+        MetadataAnswer,
+        Trust,
         Query,
         Role,
         AskedQuery,
@@ -218,7 +227,7 @@ def test_the_page_of_commands_is_what_the_program_prints():
 
 @pytest.mark.parametrize("name", command_names())
 def test_every_command_has_help_and_json(name):
-    text = help_text([name])
+    text = help_text(name.split())
     assert "--json" in text
 
 

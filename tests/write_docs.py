@@ -40,13 +40,17 @@ def cli_page() -> str:
     """Print every command's help."""
     parts = ["# Commands\n", f"As the program prints it, {HELP_WIDTH} columns wide. Written by `{COMMAND}`.\n"]
     parts.append(_section("trapstreet", []))
-    parts += [_section(f"trapstreet {name}", [name]) for name in command_names()]
+    parts += [_section(f"trapstreet {name}", name.split()) for name in command_names()]
     return "\n".join(parts)
 
 
 def command_names() -> list[str]:
-    """Name every command, in the order of the help."""
-    return list(typer.main.get_group(trapstreet).commands)
+    """Name every command, in the order of the help; those of a group with the group's name before."""
+    names = []
+    for name, command in typer.main.get_group(trapstreet).commands.items():
+        within = getattr(command, "commands", None)
+        names += [name] if within is None else [f"{name} {inner}" for inner in within]
+    return names
 
 
 def _section(title: str, arguments: list[str]) -> str:

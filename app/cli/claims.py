@@ -1,4 +1,4 @@
-"""Commands of a claimant: covers, dispute, credentials, verdict."""
+"""Commands of a claimant: dispute, verdict. covers: app.cli.covers; suspect: app.cli.suspects."""
 
 import time
 from pathlib import Path
@@ -8,30 +8,40 @@ import typer
 
 from app.canonical import parse_loose_json
 from app.cli.client import ApiClient, file_dispute
-from app.cli.files import check_readable, check_writable, read_credentials, read_vendor_key
-from app.cli.keygen import make_triggers, parse_shape
+from app.cli.files import check_writable, read_credentials, read_vendor_key
 from app.cli.output import JsonFlag, reported, show
+from app.cli.pricing import confirm, tell_price, warn_of_repeated_covers
+from app.cli.suspects import Chosen, find_derived
 from app.cli.vendor import DEFAULT_URL, ApiKey, LogKey, Url, VendorKey, read_registration
-from app.embedding.trigger_order import TriggerOrder
 from app.errors import Malformed
-from app.keys.key_file import encode_cover_set
-from app.protocol.interface import BY_CLAIMANT, Interface
+from app.protocol.interface import Interface
 from app.protocol.records import FilingRecord, Policy
 
 # How often `verdict --wait` looks.
 POLL_SECONDS = 1.0
 
 
+Adapter = Annotated[str, typer.Option(help="The suspect's protocol: kserve_v1, oip_v2 or generic_json.")]
+Options = Annotated[str, typer.Option(help="The adapter's options as JSON.")]
+Preprocessing = Annotated[str, typer.Option(help="Preprocessing as JSON.")]
+LabelMapText = Annotated[str, typer.Option(help="Label map as JSON.")]
+Covers = Annotated[
+    Path | None, typer.Option(help="File with covers (ordinary inputs), as `trapstreet covers` makes it.")
+]
+CoversPerTrigger = Annotated[int, typer.Option(help="Covers among which each trigger hides; 0 to go without.")]
 EvidenceKind = Annotated[
     str,
     typer.Option(
-        help="What counts: `label`, what the suspect answers with, or `ranking`, where the drawn label stands among all that "
-        "it ranks (fewer triggers if it gives scores)."
+        help="What counts: `label`, what the suspect answers with, or `ranking`, where the drawn label stands among all "
+        "that it ranks (fewer triggers if it gives scores)."
     ),
+]
+Derived = Annotated[
+    bool, typer.Option("--derived", help="Ask through the interface that `suspect derive` found, in place of yours.")
 ]
 CredentialsFile = Annotated[
     Path | None,
-    typer.Option(help="File (chmod 600) with what the endpoint wants to see first; see `trapstreet credentials`."),
+    typer.Option(help="File (chmod 600) with what the endpoint wants to see first; see `suspect credentials`."),
 ]
 
 
@@ -40,20 +50,16 @@ def dispute(
     family: Annotated[str, typer.Option(help="The family of triggers to spend on this dispute.")],
     endpoint: Annotated[str, typer.Option(help="The suspect's address.")],
     vendor_key: VendorKey,
-    adapter: Annotated[
-        str, typer.Option(help="The suspect's protocol: kserve_v1, oip_v2 or generic_json.")
-    ] = "kserve_v1",
-    options: Annotated[str, typer.Option(help="The adapter's options as JSON.")] = "{}",
-    preprocessing: Annotated[str, typer.Option(help="Preprocessing as JSON.")] = "{}",
-    label_map: Annotated[str, typer.Option(help="Label map as JSON.")] = '{"by": "index"}',
-    covers: Annotated[
-        Path | None, typer.Option(help="File with covers (ordinary inputs), as `trapstreet covers` makes it.")
-    ] = None,
-    covers_per_trigger: Annotated[
-        int, typer.Option(help="Covers among which each trigger hides; 0 to go without.")
-    ] = 10,
+    adapter: Adapter = "kserve_v1",
+    options: Options = "{}",
+    preprocessing: Preprocessing = "{}",
+    label_map: LabelMapText = '{"by": "index"}',
+    derived: Derived = False,
+    covers: Covers = None,
+    covers_per_trigger: CoversPerTrigger = 10,
     evidence: EvidenceKind = "label",
     credentials: CredentialsFile = None,
+    yes: Annotated[bool, typer.Option("--yes", help="File without asking back.")] = False,
     bits: Annotated[int, typer.Option(help="Strength of the verdict: 64 or 80.")] = 64,
     block_size: Annotated[int, typer.Option(help="Triggers opened at a time.")] = 8,
     url: Url = DEFAULT_URL,
@@ -66,24 +72,29 @@ def dispute(
         statement, index, _ = read_registration(client, registration)
         if covers_per_trigger and covers is None:
             raise Malformed("give --covers, among which triggers hide, or --covers-per-trigger 0 to go without")
-        interface = read_interface(adapter, options, preprocessing, label_map)
-        record = FilingRecord(
-            registration=index,
-            family=family,
-            endpoint=endpoint,
-            interface=interface,
-            interface_origin=BY_CLAIMANT,
-            evidence=evidence,
-            policy=make_policy(bits, statement.family(family).size, covers_per_trigger, block_size),
-        )
-        suspect_id = _accuse(client, endpoint, interface, credentials)
+        if derived:
+            asked = find_derived(client, endpoint, registration)
+        else:
+            asked = Chosen(read_interface(adapter, options, preprocessing, label_map))
+        size = statement.family(family).size
+        policy = make_policy(bits, size, covers_per_trigger, block_size)
+        record = FilingRecord(index, family, endpoint, asked.interface, asked.origin, evidence, policy)
+        tell_price(record, statement, asked.derived_bits)
+        warn_of_repeated_covers(covers, record, statement)
+        confirm(yes=yes, as_json=as_json)
+        suspect_id = accuse(client, endpoint, asked, credentials)
         digest = client.upload(covers, "application/json") if covers and covers_per_trigger else None
         answer = file_dispute(client, suspect_id, record, read_vendor_key(vendor_key), digest)
         show(answer, as_json=as_json, text=f"dispute {answer['id']}: {answer['state']}")
 
 
-def _accuse(client: ApiClient, endpoint: str, interface: Interface, credentials: Path | None) -> str:
-    suspect: dict[str, Any] = {"name": endpoint, "endpoint": endpoint, "interface": interface.to_json()}
+def accuse(client: ApiClient, endpoint: str, asked: Chosen, credentials: Path | None) -> str:
+    """Make a suspect known to the service, or give credentials to one that is; give its id."""
+    if asked.suspect_id:
+        if credentials is not None:
+            client.put(f"/v1/suspects/{asked.suspect_id}/credentials", {"credentials": read_credentials(credentials)})
+        return asked.suspect_id
+    suspect: dict[str, Any] = {"name": endpoint, "endpoint": endpoint, "interface": asked.interface.to_json()}
     if credentials is not None:
         suspect["credentials"] = read_credentials(credentials)
     return str(client.post("/v1/suspects", suspect)["id"])
@@ -142,40 +153,4 @@ def verdict(
         show(result, as_json=as_json)
 
 
-def credentials(
-    suspect: Annotated[str, typer.Argument(help="The suspect's id.")],
-    file: Annotated[
-        Path,
-        typer.Argument(
-            help='File (chmod 600) with JSON: {"kind": "headers", "headers": {"Authorization": "Bearer …"}}, or '
-            '{"kind": "sigv4", "access_key_id": …, "secret_access_key": …, "region": …, "service": "sagemaker"}.'
-        ),
-    ],
-    url: Url = DEFAULT_URL,
-    api_key: ApiKey = "",
-    as_json: JsonFlag = False,
-) -> None:
-    """Give a suspect's endpoint other credentials; the service keeps them sealed and shows them to nobody."""
-    with reported(as_json=as_json), ApiClient(url, api_key) as client:
-        body = {"credentials": read_credentials(file)}
-        show(client.put(f"/v1/suspects/{suspect}/credentials", body), as_json=as_json)
-
-
-def covers(
-    data: Annotated[Path, typer.Argument(help="Archive of ordinary task images, class/name.png.")],
-    out: Annotated[Path, typer.Argument(help="Where to write the cover file.")],
-    classes: Annotated[str, typer.Option(help="Class folders of the archive, separated by commas.")],
-    shape: Annotated[str, typer.Option(help="Shape of the inputs, HEIGHTxWIDTHxCHANNELS.")] = "32x32x3",
-    as_json: JsonFlag = False,
-) -> None:
-    """Make a cover file from task images: triggers are asked among them."""
-    with reported(as_json=as_json):
-        check_readable(data)
-        check_writable(out)
-        order = TriggerOrder(parse_shape(shape), images_path=str(data), folders=tuple(classes.split(",")), apart=False)
-        inputs, _ = make_triggers(order)
-        out.write_bytes(encode_cover_set(inputs))
-        show({"covers": len(inputs), "file": str(out)}, as_json=as_json)
-
-
-COMMANDS = (covers, dispute, credentials, verdict)
+COMMANDS = (dispute, verdict)

@@ -5,7 +5,7 @@ Importing this loads neither torch nor numpy: commands that train or draw do so 
 
 import typer
 
-from app.cli import agents, auditor, claims, demonstration, keygen, processes, survival, vendor
+from app.cli import agents, auditor, claims, covers, demonstration, keygen, processes, survival, suspects, vendor
 
 main = typer.Typer(
     name="trapstreet",
@@ -15,8 +15,9 @@ main = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 
-for commands in (demonstration, processes, keygen, vendor, survival, claims, agents, auditor):
+for commands in (demonstration, processes, keygen, covers, vendor, survival, claims, agents, auditor):
     for command in commands.COMMANDS:
         main.command()(command)
+main.add_typer(suspects.suspect)
 
 __all__ = ["main"]

@@ -9,6 +9,7 @@ import typer
 
 from app.canonical import parse_loose_json, sha256
 from app.cli.client import ApiClient, register_statement, register_vendor
+from app.cli.covers import read_commitment
 from app.cli.files import check_readable, check_writable, read_key_file, read_vendor_key, write_private
 from app.cli.keygen import PassphraseFile, parse_family, warn_of_small_families
 from app.cli.output import EXIT_NO, JsonFlag, console, error_console, reported, show
@@ -22,7 +23,7 @@ from app.errors import Conflict, Malformed
 from app.keys.commitment import MarkingKey, check_marking_key
 from app.keys.key_file import encode_key_file
 from app.keys.labels import draw_labels, salt_of
-from app.keys.statement import Statement
+from app.keys.statement import CoverCommitment, Statement
 from app.keys.trigger_set import Family
 from app.protocol.assessment import beacon_value
 from app.protocol.records import BeaconEntry, RegistrationEntry
@@ -50,6 +51,9 @@ def register(
     classes: Annotated[str, typer.Option(help="Class names in the model's order, separated by commas.")],
     family: Annotated[list[str], typer.Option(help="NAME:COUNT in the order of the key's triggers. Repeatable.")],
     out: Annotated[Path, typer.Option(help="Where to write entry and receipt.")],
+    covers: Annotated[
+        Path | None, typer.Option(help="Labelled covers to commit to (`trapstreet covers --labels`): keep the file.")
+    ] = None,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = "",
     log_key: LogKey = "",
@@ -70,8 +74,9 @@ def register(
         private_key = read_vendor_key(vendor_key, create=bool(vendor_name))
         # Everything that can be wrong with the statement is found before anything is signed up.
         with ApiClient(url, log_key=log_key) as client:
-            families = [parse_family(text) for text in family]
-            statement = make_statement(key, client.log.origin, private_key, classes.split(","), families)
+            families, names = [parse_family(text) for text in family], classes.split(",")
+            committed = read_commitment(covers, key, len(names))
+            statement = make_statement(key, client.log.origin, private_key, names, families, covers=committed)
             warn_of_small_families(families, len(statement.classes))
         result: dict[str, Any] = {}
         if vendor_name:
@@ -105,7 +110,13 @@ def api_key_file(vendor_key: Path) -> Path:
 
 
 def make_statement(
-    key: MarkingKey, log: str, private_key: bytes, classes: list[str], families: Sequence[FamilyOrder]
+    key: MarkingKey,
+    log: str,
+    private_key: bytes,
+    classes: list[str],
+    families: Sequence[FamilyOrder],
+    *,
+    covers: CoverCommitment | None = None,
 ) -> Statement:
     """Build the statement of a marking key; families in the order of its triggers.
 
@@ -126,7 +137,7 @@ def make_statement(
         families=tuple(placed),
         label_source="beacon" if key.labels is None else "vendor",
         beacon="local",
-        covers=None,
+        covers=covers,
         unmarked_model=None,
     )
     return Statement.parse(statement.encode())

@@ -3,7 +3,8 @@
 Invariants: rows of the three log tables and of `entry_nonces` are only ever inserted (grants and triggers in
 migrations/ hold it, against the owner too); times are aware UTC and come from the caller, never from
 the database; `_index` columns are positions in the log; what has a natural key (digest, number) has no second one.
-Not here: the queue's tables, which belong to procrastinate and stand beside these in the first migration.
+Not here: derivations (`derivation_tables`), and the queue's tables, which belong to procrastinate; all stand beside these
+in the first migration.
 Insert a parent and flush before its children: classes without relationships are not ordered by their foreign keys.
 Trust: secrets stand here only as hashes (API keys), sealed to a queue (marking keys) or by the service (credentials);
 blinds are secret until the verdict, nonces until the beacon.
@@ -292,6 +293,7 @@ class DisputeRow(Base):
     blind: Mapped[bytes]
     role_blind_seed: Mapped[bytes]
     covers_sha256: Mapped[bytes | None]
+    egresses: Mapped[int] = mapped_column(default=1)
     filing_index: Mapped[EntryIndex] = mapped_column(unique=True)
     beacon_index: Mapped[EntryIndex | None]
     state: Mapped[str]

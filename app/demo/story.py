@@ -183,7 +183,7 @@ def _file(party: Party, endpoint: str, family: str, covers: str) -> str:
         policy=Policy(
             bits=64,
             max_triggers=256 if is_class_a else 128,
-            covers_per_trigger=4,
+            covers_per_trigger=10,
             block_size=16,
             attempts=3,
             answer="first",

@@ -29,7 +29,7 @@ from app.embedding.data import LabelledSet, TrainingData
 from app.embedding.networks import MarkedNetwork, build, load_network, save_weights
 from app.embedding.recipe import Recipe
 from app.embedding.train import prepare_torch, train
-from app.keys.key_file import encode_cover_set
+from app.keys.cover_set import encode_cover_set
 from app.keys.trigger_set import ImageInput
 
 CLASSES = 10
@@ -60,9 +60,17 @@ def prepare(folder: Path) -> dict[str, Any]:
     images, labels = scans()
     _write_archive(folder / "train.zip", images[OWNER], labels[OWNER])
     _write_archive(folder / "test.zip", images[TEST], labels[TEST])
-    covers = [ImageInput(*SHAPE, image.tobytes()).encode() for image in images[COVERS]]
+    ordinary = np.concatenate([images[COVERS], images[TEST]])
+    covers = [ImageInput(*SHAPE, image.tobytes()).encode() for image in _moved(ordinary)]
     (folder / "covers.json").write_bytes(encode_cover_set(covers))
     return {"train": len(labels[OWNER]), "test": len(labels[TEST]), "covers": len(covers)}
+
+
+def _moved(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Give each scan (N, 8, 8, 1), and it moved by a pixel to each side: enough covers for ten a trigger, none twice."""
+    padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    places = ((1, 1), (0, 1), (2, 1), (1, 0), (1, 2))
+    return np.concatenate([padded[:, y : y + 8, x : x + 8] for y, x in places])
 
 
 def _write_archive(path: Path, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:

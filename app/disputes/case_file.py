@@ -4,24 +4,33 @@ Invariants: a block enters the evidence with its head in the log or not at all, 
 dispute ended leaves nothing; openings stand in challenge order, queries in the order of `n`.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
+from obstore.store import ObjectStore
 from sqlalchemy import LargeBinary, literal, select
 from sqlalchemy.orm import Session
 
+from app.db.derivation_tables import DerivationRow
 from app.db.tables import BlockRow, DisputeRow, OpeningRow, QueryRow, RegistrationRow
 from app.disputes.course import load_statement, record_of
+from app.disputes.filing import MAX_COVER_SET_BYTES
 from app.disputes.states import WITHDRAWN, WITHHELD_LIMIT
 from app.keys.commitment import InputOpening, LabelOpening
+from app.keys.cover_set import CoverTable, ShownCover, parse_cover_set
 from app.log.store import load_entry
 from app.protocol.assessment import Evidence, Logged, assess
+from app.protocol.bundle import MAX_FILE_BYTES
+from app.protocol.derivation import Derivation, DerivationHead, parse_derivation
 from app.protocol.evidence import Walk
-from app.protocol.records import parse_entry
+from app.protocol.records import FilingRecord, parse_entry
 from app.protocol.transcript import AskedQuery, Query, Role
+from app.storage.objects import get_bytes
+from app.suspects.adapters import load_adapter
 
 
-def load_evidence(session: Session, row: DisputeRow, end: str, *, with_bytes: bool = True) -> Evidence:
-    """Read a dispute's evidence; without the requests' and responses' bytes it is enough to assess, not to check.
+def load_evidence(session: Session, row: DisputeRow, end: str, store: ObjectStore | None = None) -> Evidence:
+    """Read a dispute's evidence; without the store, and so without requests and responses, it is enough to assess.
 
     Raises: NotFound if the filing's beacon is not drawn.
     """
@@ -32,6 +41,8 @@ def load_evidence(session: Session, row: DisputeRow, end: str, *, with_bytes: bo
     ).all()
     inputs, labels = _load_openings(session, row, {block.number for block in blocks})
     origin = record.interface_origin.entry
+    queries = tuple(_load_queries(session, row, with_bytes=store is not None))
+    derivation = _find_derivation(session, row, record) if record.interface_origin.kind == "derived" else None
     return Evidence(
         registration=load_logged(session, registration.entry_index),
         registration_beacon=load_logged(session, _drawn(registration.beacon_index)),
@@ -46,13 +57,16 @@ def load_evidence(session: Session, row: DisputeRow, end: str, *, with_bytes: bo
         end=end,
         input_openings=tuple(inputs),
         label_openings=tuple(labels),
-        queries=tuple(_load_queries(session, row, with_bytes=with_bytes)),
+        queries=queries,
+        covers=None if store is None else _load_covers(store, row, derivation, record, queries),
+        derivation=None if derivation is None else _load_derivation(store, derivation),
+        egresses=row.egresses,
     )
 
 
 def walk_so_far(session: Session, row: DisputeRow, blocks_done: int) -> Walk:
     """Walk the evidence of so many finished blocks."""
-    evidence = load_evidence(session, row, "walk", with_bytes=False)
+    evidence = load_evidence(session, row, "walk")
     return assess(replace(evidence, blocks_done=blocks_done)).decision.walk
 
 
@@ -83,6 +97,38 @@ def input_opening_of(row: OpeningRow) -> InputOpening:
 def label_opening_of(row: OpeningRow) -> LabelOpening | None:
     """Give the label key that was opened, if it was."""
     return None if row.label_key is None else LabelOpening(row.trigger_index, row.label_key, row.label)
+
+
+def _find_derivation(session: Session, row: DisputeRow, record: FilingRecord) -> DerivationRow:
+    query = select(DerivationRow).where(
+        DerivationRow.registration_id == row.registration_id,
+        DerivationRow.entry_index == record.interface_origin.entry,
+    )
+    return session.scalars(query).one()
+
+
+def _load_derivation(store: ObjectStore | None, row: DerivationRow) -> Derivation:
+    if store is None:
+        return Derivation(DerivationHead.parse(row.head or b""), ())
+    return parse_derivation(get_bytes(store, row.file_sha256 or b"", MAX_FILE_BYTES), max_bytes=MAX_FILE_BYTES)
+
+
+def _load_covers(
+    store: ObjectStore,
+    row: DisputeRow,
+    derivation: DerivationRow | None,
+    record: FilingRecord,
+    queries: Sequence[AskedQuery],
+) -> CoverTable | None:
+    """Read the table of the committed covers, if those were asked or the interface was derived from them."""
+    digest = row.covers_sha256 or (None if derivation is None else derivation.covers_sha256)
+    covers = None if digest is None else parse_cover_set(get_bytes(store, digest, MAX_COVER_SET_BYTES))
+    if covers is None or covers.table is None:
+        return None
+    if not load_adapter(record.interface.adapter).tolerance(record.interface.options):
+        return covers.table
+    asked = sorted({query.role.index for query in queries if query.role.kind == "cover"})
+    return replace(covers.table, shown=tuple(ShownCover(index, covers.inputs[index]) for index in asked))
 
 
 def _drawn(index: int | None) -> int:

@@ -16,14 +16,16 @@ from obstore.store import ObjectStore
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from app.db.derivation_tables import DerivationRow
 from app.db.tables import ArtifactRow, DisputeRow, RegistrationRow, SuspectRow, new_id
 from app.disputes.states import DECIDED, FILED
 from app.disputes.suspects import load_suspect, price_in_bits
 from app.errors import Conflict, Malformed, NotFound, PolicyRefused
-from app.keys.key_file import CoverSet, parse_cover_set
+from app.keys.cover_set import CoverSet, LabelledCoverSet, parse_cover_set
 from app.keys.statement import Statement
 from app.log.beacon import append_with_nonce
 from app.log.store import LogIdentity, entry_time, load_entry
+from app.protocol.derivation import DerivationHead, Rule, derived_bits
 from app.protocol.evidence import can_reach, threshold
 from app.protocol.interface import MAX_INTERFACE_BITS, LabelMap, interface_bits
 from app.protocol.ranking import can_rank_reach
@@ -67,6 +69,8 @@ class CheckedFiling:
     suspect: SuspectRow
     statement: Statement
     request: FilingRequest
+    # Which of the registration's derivations gave the interface; 1 where none did.
+    derivation_ordinal: int = 1
 
     @property
     def record(self) -> FilingRecord:
@@ -93,7 +97,8 @@ def check_filing(
     verify_signature(statement.vendor_key, request.signature, record.encode())
     if record.endpoint != suspect.endpoint:
         raise Malformed("not the endpoint of this suspect", pointer="/record/endpoint")
-    if record.interface.to_json() != suspect.interface:
+    is_derived = record.interface_origin.kind == "derived"
+    if not is_derived and record.interface.to_json() != suspect.interface:
         raise Malformed("not the interface of this suspect", pointer="/record/interface")
     with _pointing_into_the_record():
         statement.family(record.family)
@@ -101,7 +106,8 @@ def check_filing(
         if record.by_ranking:
             LabelMap(record.interface, statement).verify_rankable()
     _check_origin(session, record, registration, arbiter_keys)
-    filing = CheckedFiling(registration, suspect, statement, request)
+    ordinal = _derivation_ordinal(session, record, registration) if is_derived else 1
+    filing = CheckedFiling(registration, suspect, statement, request, ordinal)
     # A first look: what counts is the one under the log's lock.
     _check_turn(session, filing)
     return filing
@@ -115,10 +121,11 @@ def _pointing_into_the_record() -> Iterator[None]:
         raise Malformed(error.message, pointer=f"/record{error.pointer}") from error
 
 
-def load_covers(session: Session, store: ObjectStore, filing: CheckedFiling) -> CoverSet | None:
-    """Read the cover set of a filing, if its policy needs one.
+def load_covers(session: Session, store: ObjectStore, filing: CheckedFiling) -> CoverSet | LabelledCoverSet | None:
+    """Read the cover set of a filing, if its policy needs one; labelled covers must be the committed ones.
 
-    Raises: NotFound if the artifact is not the vendor's; Malformed if it is missing, or not a cover set of this shape.
+    Raises: NotFound if the artifact is not the vendor's; Malformed if it is missing, or not a cover set of this shape;
+    OpeningInvalid if its labels were not committed before the beacon.
     """
     digest = filing.request.covers_sha256
     if not filing.covers_needed:
@@ -132,6 +139,10 @@ def load_covers(session: Session, store: ObjectStore, filing: CheckedFiling) -> 
     covers = parse_cover_set(get_bytes(store, digest, MAX_COVER_SET_BYTES))
     if (covers.kind, covers.shape) != (filing.statement.kind, filing.statement.shape):
         raise Malformed("kind or shape of the covers is not the registered one", pointer="/covers")
+    if isinstance(covers, LabelledCoverSet):
+        covers.table.verify(filing.statement)
+    elif filing.record.interface_origin.kind == "derived":
+        raise Malformed("a derived interface is asked among the committed covers: upload those", pointer="/covers")
     return covers
 
 
@@ -195,13 +206,26 @@ def _check_origin(
         if origin.key not in arbiter_keys:
             raise PolicyRefused("this service knows no arbiter with that key", pointer=f"{pointer}/key")
         verify_signature(origin.key, origin.signature, record.interface.encode())
-    if origin.entry is not None:
+    if origin.kind == "logged" and origin.entry is not None:
         beacon_index = registration.beacon_index or 0
         if origin.entry >= beacon_index:
             raise PolicyRefused("the interface was not logged before the registration's beacon", pointer=pointer)
         entry = parse_entry(load_entry(session, origin.entry))
         if not isinstance(entry, ModelEntry) or entry.sha256 != record.interface.digest():
             raise Malformed("that entry is no commitment to this interface", pointer=f"{pointer}/entry")
+
+
+def _derivation_ordinal(session: Session, record: FilingRecord, registration: RegistrationRow) -> int:
+    query = select(DerivationRow).where(
+        DerivationRow.registration_id == registration.id, DerivationRow.entry_index == record.interface_origin.entry
+    )
+    row, pointer = session.scalar(query), "/record/interface_origin/entry"
+    if row is None or row.head is None:
+        raise Malformed("that entry is no derivation for this registration", pointer=pointer)
+    head = DerivationHead.parse(row.head)
+    if (head.endpoint, head.interface) != (record.endpoint, record.interface):
+        raise Malformed("that derivation is of another endpoint, or gave another interface", pointer=pointer)
+    return head.ordinal
 
 
 def _check_turn(session: Session, filing: CheckedFiling) -> int:
@@ -245,6 +269,7 @@ def _check_reach(filing: CheckedFiling, ordinal: int) -> None:
         statement,
         endpoint=record.endpoint,
         beacon_index=filing.registration.beacon_index or 0,
+        derived_bits=derived_bits(filing.derivation_ordinal),
     )
     if price > MAX_INTERFACE_BITS:
         raise PolicyRefused(f"an interface of {price} bits leaves nothing to prove", pointer="/record/interface")
@@ -269,8 +294,19 @@ def _check_size(record: FilingRecord, triggers: int) -> None:
         )
 
 
-def cover_inputs(store: ObjectStore, row: DisputeRow) -> tuple[bytes, ...]:
-    """Read the covers that a dispute hides its triggers among."""
+@dataclass(frozen=True)
+class DisputeCovers:
+    """The covers that a dispute hides its triggers among; those at `seen` were put to the endpoint before."""
+
+    inputs: tuple[bytes, ...] = ()
+    seen: frozenset[int] = frozenset()
+
+
+def dispute_covers(store: ObjectStore, row: DisputeRow, record: FilingRecord, statement: Statement) -> DisputeCovers:
+    """Read the covers of a dispute."""
     if row.covers_sha256 is None:
-        return ()
-    return parse_cover_set(get_bytes(store, row.covers_sha256, MAX_COVER_SET_BYTES)).inputs
+        return DisputeCovers()
+    covers = parse_cover_set(get_bytes(store, row.covers_sha256, MAX_COVER_SET_BYTES))
+    if covers.table is None or record.interface_origin.kind != "derived":
+        return DisputeCovers(covers.inputs)
+    return DisputeCovers(covers.inputs, frozenset(Rule(statement, covers.table, ()).asked_of_best))

@@ -35,7 +35,7 @@ from app.disputes.course import (
     record_of,
 )
 from app.disputes.credentials import open_credentials
-from app.disputes.filing import cover_inputs
+from app.disputes.filing import dispute_covers
 from app.disputes.questions import BlockPlan, Planned, plan_questions
 from app.disputes.states import ASKING, after_probe
 from app.errors import Unavailable
@@ -74,6 +74,11 @@ class Prober:
     queries_a_day: int = QUERIES_A_DAY
     traffic_of: TrafficOf = field(default_factory=TrafficOf)
 
+    @property
+    def egresses(self) -> int:
+        """Count the addresses it asks from; what is asked twice is asked from two of them."""
+        return min(2, max(1, len(self.manner.egress_addresses)))
+
 
 @dataclass(frozen=True)
 class _Task:
@@ -95,13 +100,12 @@ def probe_block(prober: Prober, attempt: Attempt, dispute_id: UUID, block: int) 
         attempt.raise_if_stopping()
         counted = len(lot) * task.manner.attempts
         began = prober.now()
-        _spend(prober, task.host, counted, began)
+        spend(prober, task.host, counted, began)
         asked = _ask(prober, task, lot, taken)
         taken += max(prober.now() - began, timedelta())
         with transaction(prober.engine) as session:
             verify_current(session, attempt)
-            sent = sum(seen.attempt for seen in asked if seen.error != OUT_OF_TIME)
-            give_back(session, task.host, DISPUTES, counted - sent, began)
+            give_back(session, task.host, DISPUTES, counted - count_sent(asked), began)
             if session.get_one(DisputeRow, dispute_id).state != ASKING:
                 return
             session.add_all(
@@ -117,7 +121,11 @@ def _lots(planned: Sequence[Planned]) -> Iterator[Sequence[Planned]]:
         yield planned[start : start + LOT]
 
 
-def _spend(prober: Prober, host: str, queries: int, now: datetime) -> None:
+def spend(prober: Prober, host: str, queries: int, now: datetime) -> None:
+    """Count queries to a host before they are sent.
+
+    Raises: Unavailable if it was sent as many today as the operator allows.
+    """
     with transaction(prober.engine) as session:
         if may_spend(session, host, DISPUTES, queries, prober.queries_a_day, now):
             return
@@ -125,6 +133,11 @@ def _spend(prober: Prober, host: str, queries: int, now: datetime) -> None:
         f"{host} was sent as many queries today as TRAPSTREET_ENDPOINT_QUERIES_A_DAY ({prober.queries_a_day}) allows: "
         "its disputes go on tomorrow (UTC), or with a higher limit"
     )
+
+
+def count_sent(asked: Sequence[Asked]) -> int:
+    """Count the queries that left for these answers, every attempt of each."""
+    return sum(seen.attempt for seen in asked if seen.error != OUT_OF_TIME)
 
 
 def _ask(prober: Prober, task: _Task, lot: Sequence[Planned], taken: timedelta) -> list[Asked]:
@@ -140,12 +153,14 @@ def _plan(prober: Prober, dispute_id: UUID, block: int) -> _Task | None:
         if progress_of(row).block_to_probe != block or row.beacon_index is None:
             return None
         record = record_of(row)
+        covers = dispute_covers(prober.store, row, record, load_statement(session, row))
         planned = plan_questions(
             row.role_blind_seed,
             load_seed(session, row, row.beacon_index),
             _block_plan(session, row, block),
-            cover_inputs(prober.store, row),
+            covers.inputs,
             record.policy.covers_per_trigger,
+            seen=covers.seen,
         )
         stored = set(session.scalars(select(QueryRow.n).where(_of_block(dispute_id, block))))
         manner = prober.manner
@@ -216,6 +231,8 @@ def _log_head(session: Session, prober: Prober, attempt: Attempt, dispute_id: UU
     now = prober.now()
     entry = BlockEntry(time=entry_time(session, now), filing=row.filing_index, block=block, head=head)
     appended = append(session, prober.identity, entry, now)
+    # A dispute was asked from two addresses only if each of its blocks was.
+    row.egresses = min(row.egresses, prober.egresses) if row.blocks_probed else prober.egresses
     asked = session.get_one(BlockRow, (dispute_id, block))
     asked.state, asked.head, asked.entry_index, asked.probed_at = "probed", head, appended.index, now
     move(session, row, after_probe(progress, block, load_unasked(session, row)), now)

@@ -50,7 +50,8 @@ def decide_dispute(judge: Judge, attempt: Attempt, dispute_id: UUID) -> None:
     evidence = _load(judge, dispute_id)
     if evidence is None:
         return
-    assessment = assess(evidence, find_fault(evidence, AdapterCodec(), judge.arbiter_keys))
+    fault = find_fault(evidence, AdapterCodec(), judge.arbiter_keys, log_key=judge.identity.public_key)
+    assessment = assess(evidence, fault)
     with transaction(judge.engine) as session:
         row = lock_dispute(session, dispute_id)
         verify_current(session, attempt)
@@ -61,7 +62,9 @@ def decide_dispute(judge: Judge, attempt: Attempt, dispute_id: UUID) -> None:
 def _load(judge: Judge, dispute_id: UUID) -> Evidence | None:
     with transaction(judge.engine) as session:
         row = session.get_one(DisputeRow, dispute_id)
-        return load_evidence(session, row, end_of(session, row)) if row.state in (DECIDING, WITHDRAWN) else None
+        if row.state not in (DECIDING, WITHDRAWN):
+            return None
+        return load_evidence(session, row, end_of(session, row), judge.store)
 
 
 def _log_verdict(session: Session, judge: Judge, row: DisputeRow, assessment: Assessment) -> None:

@@ -8,7 +8,6 @@ Trust: the plain file is the secret itself (mode 0600); the sealed one is as goo
 
 import base64
 import binascii
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -57,7 +56,9 @@ def base64_octets() -> Form[bytes]:
 
 
 @dataclass(frozen=True)
-class _InputList(Record):
+class InputList(Record):
+    """Inputs of one kind and shape in a file: canonical bytes, base64 each."""
+
     count: int = field(metadata=as_form(integer(1, MAX_TRIGGERS)))
     kind: Any = field(metadata=as_form(choice(*KINDS)))
     shape: tuple[int, ...] = field(metadata=as_form(sequence(integer(1, MAX_DIMENSION), 1, MAX_RANK)))
@@ -76,14 +77,7 @@ class _InputList(Record):
 
 
 @dataclass(frozen=True)
-class CoverSet(_InputList):
-    """Ordinary inputs of the task, to hide triggers among: canonical bytes, base64 in the file."""
-
-    NAME: ClassVar[str] = "cover-set"
-
-
-@dataclass(frozen=True)
-class PlainKey(_InputList):
+class PlainKey(InputList):
     """A marking key of class A as a file."""
 
     NAME: ClassVar[str] = "marking-key"
@@ -111,21 +105,6 @@ class SealedKey(Record):
     salt: bytes = field(metadata=as_form(octets(16)))
     nonce: bytes = field(metadata=as_form(octets(12)))
     ciphertext: bytes = field(metadata=as_form(base64_octets()))
-
-
-def encode_cover_set(inputs: Sequence[bytes]) -> bytes:
-    """Write covers (canonical inputs of one kind and shape) as a file."""
-    first = parse_input(inputs[0])
-    covers = CoverSet(count=len(inputs), kind=first.kind, shape=first.shape, inputs=tuple(inputs))
-    return encode_json(covers.to_json())
-
-
-def parse_cover_set(data: bytes) -> CoverSet:
-    """Read a cover file.
-
-    Raises: Malformed.
-    """
-    return CoverSet.from_json(_canonical(data))
 
 
 def encode_key_file(key: MarkingKey) -> bytes:
@@ -159,7 +138,7 @@ def parse_key_file(data: bytes, passphrase: str | None = None) -> MarkingKey:
 
     Raises: Malformed; OpeningInvalid if the passphrase is missing or does not open it.
     """
-    value = _canonical(data)
+    value = parse_canonical_file(data)
     name = value.get("type") if isinstance(value, dict) else None
     if name == f"{PROTOCOL}/{SealedKey.NAME}":
         return _unseal(SealedKey.from_json(value), passphrase)
@@ -180,7 +159,11 @@ def _unseal(sealed: SealedKey, passphrase: str | None) -> MarkingKey:
     return parse_key_file(data)
 
 
-def _canonical(data: bytes) -> Any:
+def parse_canonical_file(data: bytes) -> Any:
+    """Read canonical JSON that may be far longer than a record.
+
+    Raises: Malformed.
+    """
     value = parse_loose_json(data, max_bytes=MAX_KEY_FILE_BYTES)
     if encode_json(value) != data:
         raise Malformed("not canonical: encode it as RFC 8785 says")

@@ -10,16 +10,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from app.canonical import encode_json, sha256
 from app.errors import ProofError
 from app.keys.commitment import InputOpening, LabelOpening
+from app.keys.cover_set import CoverTable
 from app.keys.labels import BeaconValue, draw_label, salt_of
 from app.keys.statement import Statement
 from app.protocol.challenge import challenge_order, seed_of
+from app.protocol.derivation import Derivation, derived_bits
 from app.protocol.evidence import Outcome, Step
 from app.protocol.figures import Standing, Trust, figures, placebo_matches
+from app.protocol.flags import Said, flags
 from app.protocol.interface import MAX_INTERFACE_BITS, LabelMap, interface_bits
 from app.protocol.records import (
     BeaconEntry,
@@ -61,7 +64,8 @@ class Evidence:
     """Everything a dispute left behind.
 
     `blocks_done` blocks of the challenge order were asked and opened, or withheld; `end` says why there is no further one
-    (see `verdict.Case`).
+    (see `verdict.Case`). `covers` is the committed set, if one was used; `derivation` where the interface was derived;
+    `egresses` counts the addresses from which the service asked.
     """
 
     registration: Logged
@@ -79,6 +83,9 @@ class Evidence:
     label_openings: tuple[LabelOpening, ...]
     queries: tuple[AskedQuery, ...]
     prior_model: PriorModel | None = None
+    covers: CoverTable | None = None
+    derivation: Derivation | None = None
+    egresses: int = 1
 
     @cached_property
     def statement(self) -> Statement:
@@ -151,8 +158,24 @@ class Assessment:
             time="operator trusted for time",
             interface_origin=self.evidence.record.interface_origin.kind,
             queriers=1,
+            egresses=self.evidence.egresses,
         )
-        return encode_json(figures(self.case, self.decision, standing, placebos, chances, trust=trust))
+        reported = figures(self.case, self.decision, standing, placebos, chances, trust=trust)
+        return encode_json(reported | {"flags": _flags_of(self.evidence)})
+
+
+def _flags_of(evidence: Evidence) -> dict[str, Any]:
+    label_map, by_ranking = LabelMap(evidence.record.interface, evidence.statement), evidence.record.by_ranking
+    said = []
+    for query in evidence.queries:
+        if query.block < evidence.blocks_done:
+            record = query.record
+            labels = record.labels[:1] if by_ranking else record.labels
+            classes = label_map.classes_of(labels)
+            said.append(Said(query.role, labels, classes, record.address, record.certificate_sha256))
+    derived = None if evidence.derivation is None else evidence.derivation.seen_at
+    labels_of_covers = None if evidence.covers is None else evidence.covers.labels
+    return flags(said, labels_of_covers, evidence.egresses, derived)
 
 
 def beacon_value(entry: BeaconEntry) -> BeaconValue:
@@ -169,6 +192,7 @@ def price_of(evidence: Evidence) -> int:
         evidence.statement,
         endpoint=record.endpoint,
         beacon_index=evidence.registration_beacon.index,
+        derived_bits=derived_bits(1 if evidence.derivation is None else evidence.derivation.head.ordinal),
     )
     if price > MAX_INTERFACE_BITS:
         raise ProofError(f"an interface of {price} bits leaves nothing to prove")

@@ -8,6 +8,8 @@
     openings.json            opened inputs and labels
     queries.jsonl            every question with request, response and role
     report.json              the reported figures
+    covers.json              if committed covers were used: the digest of each input, and its label
+    derivation.jsonl         if the interface was derived: what was asked and answered, cover by cover
 
 Invariants: `check_bundle` believes the log key that it is given and nothing else; no file is unaccounted for, so one byte
 flipped anywhere is found; with no key it says so (`is_authenticated` false).
@@ -22,10 +24,12 @@ from typing import ClassVar
 from app.canonical import Form, Record, as_form, choice, integer, nullable, octets, parse_json, sequence, sha256, text
 from app.errors import Malformed, ProofError, Refused
 from app.keys.commitment import InputOpening, LabelOpening
+from app.keys.cover_set import CoverTable
 from app.keys.trigger_set import MAX_TRIGGERS
 from app.merkle.checkpoint import ORIGIN_PATTERN, Checkpoint, fingerprint, parse_checkpoint
 from app.merkle.receipt import parse_receipt, verify_receipt
 from app.protocol.assessment import Assessment, Evidence, Logged, PriorModel, assess
+from app.protocol.derivation import Derivation, parse_derivation
 from app.protocol.evidence import Outcome
 from app.protocol.faults import Codec, find_fault
 from app.protocol.figures import Standing
@@ -34,11 +38,15 @@ from app.protocol.transcript import AskedQuery
 from app.protocol.verdict import Decision
 
 EVIDENCE_FILES = ("course.json", "openings.json", "queries.jsonl", "report.json")
+OPTIONAL_FILES = ("covers.json", "derivation.jsonl")
 
 # Requests hold inputs, 16 MiB each at most; real bundles are some megabytes.
 MAX_FILE_BYTES = 1024 * 1024 * 1024
 
 _MAX_QUERIES = 10_000_000
+
+# Addresses from which a service asks: one, or a second one for what is asked twice.
+MAX_EGRESSES = 16
 
 
 @dataclass(frozen=True)
@@ -90,6 +98,7 @@ class Course(Record):
     blocks_done: int = field(metadata=as_form(integer(0, MAX_TRIGGERS)))
     end: str = field(metadata=as_form(choice("walk", "exhausted", "budget", "withheld", "withdrawn")))
     prior_model: Comparison | None = field(metadata=as_form(nullable(Comparison.form())))
+    egresses: int = field(metadata=as_form(integer(1, MAX_EGRESSES)))
 
 
 @dataclass(frozen=True)
@@ -119,9 +128,11 @@ class EvidenceList(Record):
 
 
 def _parse_digests(value: object, pointer: str) -> tuple[tuple[str, bytes], ...]:
-    if not isinstance(value, dict) or set(value) != set(EVIDENCE_FILES):
-        raise Malformed("must name exactly " + ", ".join(EVIDENCE_FILES), pointer=pointer)
-    return tuple((name, octets(32).parse(value[name], f"{pointer}/{name}")) for name in EVIDENCE_FILES)
+    known = (*EVIDENCE_FILES, *OPTIONAL_FILES)
+    if not isinstance(value, dict) or not set(EVIDENCE_FILES) <= set(value) <= set(known):
+        needed, may = ", ".join(EVIDENCE_FILES), ", ".join(OPTIONAL_FILES)
+        raise Malformed(f"must name {needed} and may name {may}", pointer=pointer)
+    return tuple((name, octets(32).parse(value[name], f"{pointer}/{name}")) for name in known if name in value)
 
 
 @dataclass(frozen=True)
@@ -151,12 +162,17 @@ def encode_evidence(evidence: Evidence, report: bytes) -> dict[str, bytes]:
             blocks_done=evidence.blocks_done,
             end=evidence.end,
             prior_model=None if prior is None else Comparison(repeated=prior.repeated, answered=prior.answered),
+            egresses=evidence.egresses,
         ).encode(),
         "openings.json": Openings(inputs=evidence.input_openings, labels=evidence.label_openings).encode(),
         "queries.jsonl": b"".join(query.encode() + b"\n" for query in evidence.queries),
         "report.json": report,
     }
-    digests = tuple((name, sha256(files[name])) for name in EVIDENCE_FILES)
+    if evidence.covers is not None:
+        files["covers.json"] = evidence.covers.encode()
+    if evidence.derivation is not None:
+        files["derivation.jsonl"] = evidence.derivation.encode()
+    digests = tuple((name, sha256(data)) for name, data in files.items())
     return files | {"evidence.json": EvidenceList(files=digests).encode()}
 
 
@@ -238,7 +254,8 @@ def _file(files: Mapping[str, bytes], name: str) -> bytes:
 
 
 def _check_names(files: Mapping[str, bytes], index: Index) -> None:
-    expected = {"bundle.json", "evidence.json", *EVIDENCE_FILES}
+    listed = EvidenceList.parse(_file(files, "evidence.json")).files
+    expected = {"bundle.json", "evidence.json", *(name for name, _ in listed)}
     expected |= {f"entries/{number}.json" for number in index.entries()}
     expected |= {f"receipts/{number}.txt" for number in index.entries()}
     for name in sorted(expected ^ files.keys()):
@@ -285,8 +302,10 @@ def _read_evidence(
     lines = files["queries.jsonl"].split(b"\n")
     if lines.pop() != b"" or len(lines) > _MAX_QUERIES:
         raise ProofError("queries.jsonl does not end with a newline")
-    if (index.interface is None) != (verdict.record.interface_origin.kind != "logged"):
-        raise ProofError("the bundle names an entry of the interface exactly if the interface was logged")
+    if index.interface != verdict.record.interface_origin.entry:
+        raise ProofError("the bundle names the entry of the interface that the filing record names, or none")
+    if ("derivation.jsonl" in files) != (verdict.record.interface_origin.kind == "derived"):
+        raise ProofError("the bundle holds a derivation exactly if the interface was derived")
     if (course.prior_model is None) != (index.prior_model is None):
         raise ProofError("delivered weights need both their log entry and their comparison")
     return Evidence(
@@ -310,13 +329,25 @@ def _read_evidence(
         prior_model=None
         if course.prior_model is None or index.prior_model is None
         else PriorModel(entries[index.prior_model], course.prior_model.repeated, course.prior_model.answered),
+        covers=_read_covers(files.get("covers.json")),
+        derivation=_read_derivation(files.get("derivation.jsonl")),
+        egresses=course.egresses,
     )
+
+
+def _read_covers(data: bytes | None) -> CoverTable | None:
+    # A table of many covers is longer than a record may be.
+    return None if data is None else CoverTable.from_json(parse_json(data, max_bytes=MAX_FILE_BYTES))
+
+
+def _read_derivation(data: bytes | None) -> Derivation | None:
+    return None if data is None else parse_derivation(data, max_bytes=MAX_FILE_BYTES)
 
 
 def _check_verdict(
     evidence: Evidence, index: Index, verdict: VerdictEntry, codec: Codec, arbiter_keys: Sequence[bytes]
 ) -> Assessment:
-    fault = find_fault(evidence, codec, arbiter_keys)
+    fault = find_fault(evidence, codec, arbiter_keys, log_key=index.log_key)
     if fault and verdict.verdict != "VOID":
         raise ProofError(fault.partition(": ")[2])
     if verdict.filing != index.filing or any(

@@ -2,7 +2,7 @@
 
   1. the registration's and the filing's beacons follow the rule and open their nonces
   2. the vendor key signed the statement and the filing record; the log's filing entry hides exactly that record
-  3. an interface said to be logged or countersigned is
+  3. an interface said to be logged, countersigned or derived is; covers said to be the committed ones are
   4. opened inputs and labels fit the registered root
   5. blocks are slices of the challenge order, asked among as many covers as the policy says; heads chain over exactly the
      queries shown
@@ -26,6 +26,7 @@ from app.protocol.beacon import verify_beacon
 from app.protocol.challenge import is_repeated, look_alike
 from app.protocol.interface import Interface
 from app.protocol.records import BeaconEntry, BlockEntry, FilingEntry, FilingRecord, ModelEntry, RegistrationEntry
+from app.protocol.rederivation import CandidateCodec, verify_derivation, verify_derivation_entry
 from app.protocol.transcript import FIRST_HEAD, AskedQuery, Role, block_head
 from app.signature import verify_signature
 
@@ -34,7 +35,7 @@ PRIOR_MODEL_PERCENT = 99
 PRIOR_MODEL_ANSWERED_PERCENT = 90
 
 
-class Codec(Protocol):
+class Codec(CandidateCodec, Protocol):
     """What reads requests and responses of the adapters; below the line nobody knows which ones there are."""
 
     def decode_request(
@@ -51,15 +52,18 @@ class Codec(Protocol):
         """
 
 
-def find_fault(evidence: Evidence, codec: Codec, arbiter_keys: Sequence[bytes] = ()) -> str:
+def find_fault(evidence: Evidence, codec: Codec, arbiter_keys: Sequence[bytes] = (), *, log_key: bytes = b"") -> str:
     """Repeat every check that makes a verdict VOID; give `reason: what was found`, or "" if nothing was.
 
-    `arbiter_keys` are the keys whose countersignature of an interface is believed.
+    `arbiter_keys` are the keys whose countersignature of an interface is believed; `log_key` the one under which the service
+    logs what it derives.
     """
     try:
         _check_beacons(evidence)
         _check_signatures(evidence)
         _check_interface_origin(evidence, arbiter_keys)
+        _check_covers(evidence)
+        _check_derivation(evidence, codec, log_key)
         _check_openings(evidence)
         _check_blocks(evidence)
         for query in evidence.queries:
@@ -157,6 +161,29 @@ def _check_interface_origin(evidence: Evidence, arbiter_keys: Sequence[bytes]) -
             raise ProofError("the interface was not logged before the registration's beacon")
 
 
+def _check_covers(evidence: Evidence) -> None:
+    if evidence.covers is not None:
+        evidence.covers.verify(evidence.statement)
+
+
+def _check_derivation(evidence: Evidence, codec: Codec, log_key: bytes) -> None:
+    record, derivation = evidence.record, evidence.derivation
+    if record.interface_origin.kind != "derived":
+        return
+    logged = evidence.interface_entry
+    if derivation is None or evidence.covers is None or logged is None or logged.index != record.interface_origin.entry:
+        raise ProofError("the derivation of the interface, its log entry or its covers are missing")
+    verify_derivation_entry(expect(logged, ModelEntry), derivation, log_key)
+    head = derivation.head
+    made = (head.registration, head.endpoint, head.interface)
+    if (
+        made != (evidence.registration.index, record.endpoint, record.interface)
+        or logged.index >= evidence.filing.index
+    ):
+        raise ProofError("the derivation is of another endpoint, registration or interface, or younger than the filing")
+    verify_derivation(derivation, evidence.statement, evidence.covers, codec)
+
+
 def _check_openings(evidence: Evidence) -> None:
     inputs = evidence.inputs
     labels = {opening.index for opening in evidence.label_openings}
@@ -207,8 +234,15 @@ def _check_roles(evidence: Evidence, number: int, roles: Sequence[Role]) -> None
     found = [role for role in roles if role.kind != "cover"]
     if len(found) != len(set(found)) or set(found) != expected:
         raise ProofError(f"block {number} does not ask exactly the triggers of the challenge and their look-alikes")
-    if len(roles) - len(found) != policy.covers_per_trigger * len(block):
+    covers = [role for role in roles if role.kind == "cover"]
+    again = [role.index for role in covers if role.repeat]
+    repeats = sum(map(is_repeated, range(number * size, number * size + len(block))))
+    if len(covers) != policy.covers_per_trigger * len(block):
         raise ProofError(f"block {number} does not ask as many covers as the policy says")
+    if len(again) != (repeats if policy.covers_per_trigger > 1 else 0) or not set(again) <= {
+        role.index for role in covers if not role.repeat
+    }:
+        raise ProofError(f"block {number} does not ask covers twice as often as the rule says")
 
 
 def _check_query(evidence: Evidence, query: AskedQuery, codec: Codec) -> None:
@@ -219,11 +253,20 @@ def _check_query(evidence: Evidence, query: AskedQuery, codec: Codec) -> None:
         raise ProofError(f"query {record.n}: asked more often than the policy allows")
     if sha256(query.request) != record.request_sha256:
         raise ProofError(f"query {record.n}: the request is not the one recorded")
-    expected = None if role.kind == "cover" else _expected_input(evidence, role)
+    expected = _cover_input(evidence, role) if role.kind == "cover" else _expected_input(evidence, role)
     sent = codec.decode_request(evidence.record.interface, query.request, evidence.statement, expected)
     if expected is not None and sent != expected:
         raise ProofError(f"query {record.n}: the request does not hold the input of its role")
+    if role.kind == "cover" and evidence.covers is not None and sha256(sent) != evidence.covers.digests[role.index]:
+        raise ProofError(f"query {record.n}: the request does not hold the committed cover {role.index}")
     _check_answer(evidence, query, codec)
+
+
+def _cover_input(evidence: Evidence, role: Role) -> bytes | None:
+    covers = evidence.covers
+    if covers is not None and role.index >= len(covers.digests):
+        raise ProofError(f"cover {role.index} was asked, but only {len(covers.digests)} are committed")
+    return None if covers is None else covers.inputs.get(role.index)
 
 
 def _expected_input(evidence: Evidence, role: Role) -> bytes:

@@ -89,12 +89,16 @@ class Standing(Record):
 
 @dataclass(frozen=True)
 class Trust(Record):
-    """Which assumptions a verdict rests on: the beacon's source, who vouches for time, who fixed the interface, who asked."""
+    """Which assumptions a verdict rests on.
+
+    The beacon's source, who vouches for time, who fixed the interface, who asked and from how many addresses.
+    """
 
     beacon: str = field(metadata=as_form(text(1, 100)))
     time: str = field(metadata=as_form(choice("operator trusted for time")))
     interface_origin: str = field(metadata=as_form(text(1, 40)))
     queriers: int = field(metadata=as_form(integer(1)))
+    egresses: int = field(metadata=as_form(integer(1)))
 
 
 def figures(

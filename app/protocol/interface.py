@@ -78,10 +78,11 @@ class InterfaceOrigin(Record):
     """Who fixed the interface.
 
     `claimant`: its price counts. `logged`: `entry` is the index of a model entry with the interface's digest, older than the
-    registration's beacon. `countersigned`: `key` (the accused's or an arbiter's) signed the interface's bytes.
+    registration's beacon. `countersigned`: `key` (the accused's or an arbiter's) signed the interface's bytes. `derived`: the
+    service derived it by the fixed rule of `derivation`, and `entry` is its own entry with the derivation's digest.
     """
 
-    kind: str = field(metadata=as_form(choice("claimant", "logged", "countersigned")))
+    kind: str = field(metadata=as_form(choice("claimant", "logged", "countersigned", "derived")))
     entry: int | None = field(metadata=as_form(nullable(integer(0))))
     key: bytes = field(metadata=as_form(octets(32, or_empty=True)))
     signature: bytes = field(metadata=as_form(octets(64, or_empty=True)))
@@ -93,10 +94,12 @@ class InterfaceOrigin(Record):
             "claimant": (False, False, False),
             "logged": (True, False, False),
             "countersigned": (False, True, True),
+            "derived": (True, False, False),
         }[self.kind]
         if has != wanted:
             raise Malformed(
-                "claimant takes nothing, logged takes entry, countersigned takes key and signature", pointer=pointer
+                "claimant takes nothing, logged and derived take entry, countersigned takes key and signature",
+                pointer=pointer,
             )
 
 
@@ -116,22 +119,33 @@ def _check_explicit(entries: Mapping[str, Any], pointer: str) -> None:
 
 
 def interface_bits(
-    interface: Interface, origin: InterfaceOrigin, statement: Statement, *, endpoint: str, beacon_index: int
+    interface: Interface,
+    origin: InterfaceOrigin,
+    statement: Statement,
+    *,
+    endpoint: str,
+    beacon_index: int,
+    derived_bits: int = 0,
 ) -> int:
     """Give what interface and address cost in bits of evidence; whether the origin is true is checked elsewhere.
 
     The query of an address can hold anything that an interface can, a permuted list of classes say, so it costs the same;
     so do parameters in its path (RFC 3986 section 3.3), which some servers take for a query.
     Interfaces can be logged in advance by the thousand and the best be taken afterwards, so a logged one costs the bits
-    that name one entry among those before the registration's beacon (`beacon_index`).
+    that name one entry among those before the registration's beacon (`beacon_index`). What a derived one costs depends on
+    how many were derived before (`derivation.derived_bits`).
     """
     query = "".join(_QUERY.split(endpoint, maxsplit=1)[1:])
-    return BITS_PER_BYTE * len(query.encode()) + _price(interface, origin, statement, beacon_index)
+    return BITS_PER_BYTE * len(query.encode()) + _price(interface, origin, statement, beacon_index, derived_bits)
 
 
-def _price(interface: Interface, origin: InterfaceOrigin, statement: Statement, beacon_index: int) -> int:
+def _price(
+    interface: Interface, origin: InterfaceOrigin, statement: Statement, beacon_index: int, derived_bits: int
+) -> int:
     if origin.kind == "countersigned":
         return 0
+    if origin.kind == "derived":
+        return derived_bits
     if origin.kind == "logged":
         return beacon_index.bit_length()
     options = {name: value for name, value in interface.options.items() if name not in ADDRESS_OPTIONS}

@@ -1,11 +1,16 @@
-"""All adapters behind the two questions that an auditor asks of a transcript."""
+"""All adapters behind the questions that an auditor asks of a transcript, and of a derivation."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from app.errors import Malformed
 from app.keys.statement import Statement
 from app.keys.trigger_set import ImageInput, parse_input
+from app.protocol.derivation import MetadataAnswer
 from app.protocol.interface import Interface
 from app.suspects.adapters import load_adapter, read_answer
 from app.suspects.adapters.codec import is_near
+from app.suspects.candidates import candidates, metadata_paths
 
 
 class AdapterCodec:
@@ -30,6 +35,16 @@ class AdapterCodec:
     ) -> tuple[tuple[str, ...], str]:
         """Read the endpoint labels out of a response, or the word for why there are none."""
         return read_answer(interface, len(statement.classes), status, body, ranking=ranking)
+
+    def metadata_paths(self, at: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
+        """Name adapter and path of every request for metadata."""
+        return metadata_paths(at)
+
+    def candidates(
+        self, at: Mapping[str, Any], metadata: Sequence[MetadataAnswer], statement: Statement
+    ) -> Sequence[Interface]:
+        """List the interfaces that the rule of derivation compares."""
+        return candidates(at, metadata, statement)
 
 
 def _is_nearly(sent: bytes, expected: bytes, slack: int) -> bool:

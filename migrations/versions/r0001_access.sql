@@ -21,7 +21,8 @@ GRANT SELECT, INSERT ON log_entries, log_nodes, log_checkpoints, entry_nonces TO
 GRANT SELECT, INSERT, UPDATE, DELETE ON
     vendors, signing_challenges, api_keys, registrations, model_commitments,
     artifacts, worker_keys, embeddings, survival_reports, white_box_checks,
-    suspects, suspect_secrets, endpoint_budgets, disputes, blocks, openings, queries,
+    suspects, suspect_secrets, endpoint_budgets, derivations, derivation_queries,
+    disputes, blocks, openings, queries,
     procrastinate_jobs, procrastinate_events, procrastinate_periodic_defers, procrastinate_workers
 TO trapstreet_service;
 

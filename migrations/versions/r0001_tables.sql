@@ -1,5 +1,14 @@
 -- Every table of app/db/tables.py as the first revision made it; later revisions change it, this file stays.
 
+CREATE TABLE endpoint_budgets (
+    host TEXT NOT NULL,
+    scope TEXT NOT NULL,
+    day TEXT NOT NULL,
+    sent BIGINT NOT NULL,
+    CONSTRAINT pk_endpoint_budgets PRIMARY KEY (host, scope, day),
+    CONSTRAINT ck_endpoint_budgets_sent_counts CHECK (sent >= 0)
+);
+
 CREATE TABLE log_checkpoints (
     size BIGINT NOT NULL,
     note TEXT NOT NULL,
@@ -126,25 +135,6 @@ CREATE TABLE suspects (
 );
 CREATE INDEX ix_suspects_vendor_id_id ON suspects (vendor_id, id);
 
-CREATE TABLE suspect_secrets (
-    suspect_id UUID NOT NULL,
-    kind TEXT NOT NULL,
-    header_names TEXT[] NOT NULL,
-    sealed BYTEA NOT NULL,
-    created_at TIMESTAMP WITH TIME ZONE NOT NULL,
-    CONSTRAINT pk_suspect_secrets PRIMARY KEY (suspect_id),
-    CONSTRAINT fk_suspect_secrets_suspect_id_suspects FOREIGN KEY(suspect_id) REFERENCES suspects (id)
-);
-
-CREATE TABLE endpoint_budgets (
-    host TEXT NOT NULL,
-    scope TEXT NOT NULL,
-    day TEXT NOT NULL,
-    sent BIGINT NOT NULL,
-    CONSTRAINT pk_endpoint_budgets PRIMARY KEY (host, scope, day),
-    CONSTRAINT ck_endpoint_budgets_sent_counts CHECK (sent >= 0)
-);
-
 CREATE TABLE worker_keys (
     id UUID NOT NULL,
     queue TEXT NOT NULL,
@@ -159,6 +149,38 @@ CREATE TABLE worker_keys (
 );
 CREATE INDEX ix_worker_keys_queue_id ON worker_keys (queue, id);
 
+CREATE TABLE derivations (
+    id UUID NOT NULL,
+    vendor_id UUID NOT NULL,
+    registration_id UUID NOT NULL,
+    host TEXT NOT NULL,
+    endpoint TEXT NOT NULL,
+    address_options JSONB NOT NULL,
+    covers_sha256 BYTEA NOT NULL,
+    state TEXT NOT NULL,
+    asked INTEGER NOT NULL,
+    answered INTEGER NOT NULL,
+    asking_milliseconds INTEGER NOT NULL,
+    metadata_answers BYTEA,
+    ordinal INTEGER,
+    head BYTEA,
+    report JSONB,
+    file_sha256 BYTEA,
+    entry_index BIGINT,
+    created_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    updated_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    CONSTRAINT pk_derivations PRIMARY KEY (id),
+    CONSTRAINT uq_derivations_registration_id_host UNIQUE (registration_id, host),
+    CONSTRAINT uq_derivations_registration_id_ordinal UNIQUE (registration_id, ordinal),
+    CONSTRAINT ck_derivations_state_known CHECK (state IN ('asking', 'done', 'failed')),
+    CONSTRAINT ck_derivations_covers_sha256_size CHECK (octet_length(covers_sha256) = 32),
+    CONSTRAINT ck_derivations_file_sha256_size CHECK (octet_length(file_sha256) = 32),
+    CONSTRAINT fk_derivations_vendor_id_vendors FOREIGN KEY(vendor_id) REFERENCES vendors (id),
+    CONSTRAINT fk_derivations_registration_id_registrations FOREIGN KEY(registration_id) REFERENCES registrations (id),
+    CONSTRAINT uq_derivations_entry_index UNIQUE (entry_index),
+    CONSTRAINT fk_derivations_entry_index_log_entries FOREIGN KEY(entry_index) REFERENCES log_entries (index)
+);
+
 CREATE TABLE disputes (
     id UUID NOT NULL,
     vendor_id UUID NOT NULL,
@@ -171,6 +193,7 @@ CREATE TABLE disputes (
     blind BYTEA NOT NULL,
     role_blind_seed BYTEA NOT NULL,
     covers_sha256 BYTEA,
+    egresses INTEGER NOT NULL,
     filing_index BIGINT NOT NULL,
     beacon_index BIGINT,
     state TEXT NOT NULL,
@@ -260,6 +283,16 @@ CREATE TABLE survival_reports (
 );
 CREATE INDEX ix_survival_reports_vendor_id_id ON survival_reports (vendor_id, id);
 
+CREATE TABLE suspect_secrets (
+    suspect_id UUID NOT NULL,
+    kind TEXT NOT NULL,
+    header_names TEXT[] NOT NULL,
+    sealed BYTEA NOT NULL,
+    created_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    CONSTRAINT pk_suspect_secrets PRIMARY KEY (suspect_id),
+    CONSTRAINT fk_suspect_secrets_suspect_id_suspects FOREIGN KEY(suspect_id) REFERENCES suspects (id)
+);
+
 CREATE TABLE white_box_checks (
     id UUID NOT NULL,
     vendor_id UUID NOT NULL,
@@ -296,6 +329,14 @@ CREATE TABLE blocks (
     CONSTRAINT ck_blocks_head_size CHECK (octet_length(head) = 32),
     CONSTRAINT fk_blocks_dispute_id_disputes FOREIGN KEY(dispute_id) REFERENCES disputes (id),
     CONSTRAINT fk_blocks_entry_index_log_entries FOREIGN KEY(entry_index) REFERENCES log_entries (index)
+);
+
+CREATE TABLE derivation_queries (
+    derivation_id UUID NOT NULL,
+    n INTEGER NOT NULL,
+    record BYTEA NOT NULL,
+    CONSTRAINT pk_derivation_queries PRIMARY KEY (derivation_id, n),
+    CONSTRAINT fk_derivation_queries_derivation_id_derivations FOREIGN KEY(derivation_id) REFERENCES derivations (id)
 );
 
 CREATE TABLE openings (

@@ -21,13 +21,13 @@ from app.canonical import sha256
 from app.cli.agent import Agent
 from app.cli.client import ApiClient, ApiProblem, file_dispute, register_statement, register_vendor
 from app.keys.commitment import MarkingKey
-from app.keys.key_file import encode_cover_set
+from app.keys.cover_set import encode_cover_set, parse_cover_set
 from app.keys.labels import draw_labels, salt_of
 from app.keys.statement import Statement
 from app.keys.trigger_set import Family, ImageInput
 from app.protocol.assessment import beacon_value
 from app.protocol.bundle import Checked, check_bundle
-from app.protocol.interface import BY_CLAIMANT, Interface
+from app.protocol.interface import BY_CLAIMANT, Interface, InterfaceOrigin
 from app.protocol.records import BeaconEntry, FilingRecord, ModelEntry, Policy, parse_entry
 from app.signature import public_key_of, sign
 from app.storage.archive import unpack
@@ -197,6 +197,7 @@ class Claimant:
     covers: str
     labels: dict[bytes, int]
     events: list[dict[str, Any]] = field(default_factory=list)
+    cover_inputs: tuple[bytes, ...] = ()
 
     @property
     def agent(self) -> Agent:
@@ -240,6 +241,27 @@ class Claimant:
         }
         return str(self.client.post("/v1/suspects", body)["id"])
 
+    def derive(self, suspect_id: str) -> dict[str, Any]:
+        """Have an interface derived and wait until it is."""
+        body = {"registration_id": self.registration_id, "covers": self.covers}
+        self.client.post(f"/v1/suspects/{suspect_id}/derivation", body)
+
+        def look() -> dict[str, Any] | None:
+            path = f"/v1/suspects/{suspect_id}/derivation"
+            found = self.client.get(path, registration_id=self.registration_id)
+            return found if found["state"] != "asking" else None
+
+        derived: dict[str, Any] = wait_until(look, "a derivation")
+        return derived
+
+    def file_derived(self, suspect: SuspectSimulator, suspect_id: str, derived: dict[str, Any], **changes: Any) -> str:
+        """File with a derived interface."""
+        origin = InterfaceOrigin("derived", derived["entry_index"], b"", b"")
+        interface = Interface.from_json(derived["interface"])
+        record = self.record(suspect, interface=interface, interface_origin=origin, **changes)
+        covers = self.covers if record.policy.covers_per_trigger else None
+        return str(file_dispute(self.client, suspect_id, record, self.private_key, covers)["id"])
+
     def file(self, suspect: SuspectSimulator, **changes: Any) -> str:
         """Accuse, file, and give the dispute's id."""
         record = self.record(suspect, **changes)
@@ -281,11 +303,20 @@ class Claimant:
 
 
 def sign_up(
-    service: Service, name: str, *, chosen_labels: bool = False, count: int = 224, commit_first: bytes | None = None
+    service: Service,
+    name: str,
+    *,
+    chosen_labels: bool = False,
+    count: int = 224,
+    commit_first: bytes | None = None,
+    covers: int = 60,
+    cover_class: Callable[[bytes], int] | None = None,
+    classes: int = CLASSES,
 ) -> Claimant:
     """Register a vendor and a trigger set of 192 + 32 triggers, and wait for its beacon.
 
-    `commit_first` is a digest that is logged before the trigger set.
+    `commit_first` is a digest that is logged before the trigger set. So many `covers` are uploaded; with `cover_class` they
+    are labelled by it and committed to.
     """
     private_key = sha256(f"signing key of {name}".encode())
     api_key = register_vendor(service.connect(), name, f"{name}@example.org", private_key)["api_key"]
@@ -293,6 +324,10 @@ def sign_up(
     inputs = tuple(image(name, index) for index in range(count))
     chosen = tuple(natural(data) for data in inputs) if chosen_labels else None
     key = MarkingKey(sha256(f"master of {name}".encode()), inputs, chosen)
+    cover_images = tuple(image("cover", number) for number in range(covers))
+    cover_labels = None if cover_class is None else [cover_class(data) for data in cover_images]
+    cover_data = encode_cover_set(cover_images, cover_labels)
+    committed = parse_cover_set(cover_data)
     statement = Statement(
         log=ORIGIN,
         vendor_key=public_key_of(private_key),
@@ -300,20 +335,20 @@ def sign_up(
         count=count,
         kind=key.kind,
         shape=key.shape,
-        classes=tuple(f"class {number}" for number in range(CLASSES)),
+        classes=tuple(f"class {number}" for number in range(classes)),
         families=(Family("first", 0, count - 32), Family("second", count - 32, count)),
         label_source="vendor" if chosen_labels else "beacon",
         beacon="local",
-        covers=None,
+        covers=committed.table.commitment if committed.table else None,
         unmarked_model=None,
     )
     if commit_first is not None:
         commit(client, private_key, commit_first)
     answer = register_statement(client, statement, private_key)
     salt = _salt(client, answer)  # waits for the beacon, without which nothing can be filed
-    drawn = chosen or draw_labels(key, salt, CLASSES)
-    covers = service.folder / f"covers-{name}.json"
-    covers.write_bytes(encode_cover_set([image("cover", number) for number in range(60)]))
+    drawn = chosen or draw_labels(key, salt, classes)
+    cover_file = service.folder / f"covers-{name}.json"
+    cover_file.write_bytes(cover_data)
     return Claimant(
         service=service,
         client=client,
@@ -322,8 +357,9 @@ def sign_up(
         statement=statement,
         registration_id=answer["id"],
         registration=answer["entry_index"],
-        covers=client.upload(covers, "application/json"),
+        covers=client.upload(cover_file, "application/json"),
         labels=dict(zip(inputs, drawn, strict=True)),
+        cover_inputs=cover_images,
     )
 
 

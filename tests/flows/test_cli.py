@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from app.keys.key_file import encode_cover_set, parse_key_file
+from app.keys.cover_set import encode_cover_set
+from app.keys.key_file import parse_key_file
 from app.storage.archive import pack, unpack
 from tests.flows.claimant import CLASSES, Service, image, natural, scores, wait_until
 from tests.simulators.suspect import SuspectSimulator
@@ -140,15 +141,15 @@ def test_credentials_are_read_from_a_private_file_alone(service, vendor, tmp_pat
         body = {"name": "shy", "endpoint": suspect.url, "interface": suspect.interface.to_json()}
         suspect_id = client.post("/v1/suspects", body)["id"]
     environment = environment_of(vendor)
-    shown = command("credentials", suspect_id, file, **environment)
+    shown = command("suspect", "credentials", suspect_id, file, **environment)
     assert (shown["kind"], shown["header_names"]) == ("headers", ["authorization"])
     file.write_text('{"kind": "headers", "headers": {"Host": "hush-hush"}}')
-    assert command("credentials", suspect_id, file, status=2, **environment)["error"] == "policy_refused"
+    assert command("suspect", "credentials", suspect_id, file, status=2, **environment)["error"] == "policy_refused"
     file.write_text("hush-hush")
-    refused = command("credentials", suspect_id, file, status=2, **environment)
+    refused = command("suspect", "credentials", suspect_id, file, status=2, **environment)
     assert (refused["error"], "hush" in str(refused)) == ("malformed", False)
     file.chmod(0o640)
-    assert "chmod 600" in command("credentials", suspect_id, file, status=2, **environment)["message"]
+    assert "chmod 600" in command("suspect", "credentials", suspect_id, file, status=2, **environment)["message"]
 
 
 def test_a_service_that_is_away_is_status_4(vendor):

@@ -6,6 +6,7 @@ import pytest
 from alembic import command
 from sqlalchemy import CheckConstraint, text
 
+import app.db.derivation_tables  # noqa: F401  # its tables stand beside the others
 from app.db.engine import migrations_config, upgrade
 from app.db.tables import Base
 from tests.conftest import Database

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from app.errors import Malformed
 from app.protocol.interface import Interface
 from app.suspects.adapters import load_adapter
 
@@ -91,13 +92,15 @@ class SuspectSimulator:
         key: str = "",
         location: str = "/elsewhere",
         redirect: int = 307,
+        metadata: dict[str, Any] | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         """Prepare the endpoint.
 
         `faulty(question, ordinal)` says for which requests (0, 1, …) the `fault` happens; `rate_limit` is (requests,
         seconds), beyond which it answers 429 (`rate_status`) with `retry_after`, as to more than `at_once` requests at
-        a time; after `crash_after` requests it is gone for good; without `key` as their `authorization` all get 401.
+        a time; after `crash_after` requests it is gone for good; without `key` as their `authorization` all get 401;
+        `metadata` is what it answers to a GET, by path. What is no question in its protocol gets a 400.
         """
         assert not fault or fault in FAULTS
         self.answer = answer
@@ -122,6 +125,7 @@ class SuspectSimulator:
         self.error_body = b"<html>"
         self.location = location
         self.redirect = redirect
+        self.metadata = metadata or {}
         self.requests: list[SeenRequest] = []
         self.connections: set[tuple[str, int]] = set()
         self.closing = threading.Event()
@@ -228,7 +232,11 @@ class _Handler(BaseHTTPRequestHandler):
     def answer(self, body: bytes, ordinal: int) -> None:
         simulator = self.server.simulator
         simulator.closing.wait(simulator.latency_seconds)
-        question = simulator.question_of(body)
+        try:
+            question = simulator.question_of(body)
+        except Malformed:
+            self.reply(400, b'{"error":"not a question of mine"}')
+            return
         if simulator.fault and simulator.faulty(question, ordinal):
             getattr(self, f"fault_{simulator.fault}")(question)
         else:
@@ -237,7 +245,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         simulator = self.server.simulator
         simulator.note(SeenRequest(self.path, self.lower_headers(), b"", self.client_address))
-        self.reply(404, b"{}")
+        if self.path in simulator.metadata:
+            self.reply(200, json.dumps(simulator.metadata[self.path]).encode())
+        else:
+            self.reply(404, b"{}")
 
     def lower_headers(self) -> dict[str, str]:
         return {name.lower(): value for name, value in self.headers.items()}

@@ -11,8 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from app.canonical import lp, tag, u32
+from app.canonical import lp, sha256, tag, u32
 from app.keys.commitment import MarkingKey
+from app.keys.cover_set import CoverTable, ShownCover, cover_leaf
 from app.keys.statement import Statement
 from app.keys.trigger_set import Family, ImageInput, TensorInput
 from app.protocol.interface import BY_CLAIMANT, Interface, interface_bits
@@ -31,7 +32,7 @@ from tests.unit.protocol.examples import ENTRY_EXAMPLES, SMALL
 
 HERE = Path(__file__).parent
 
-FOLDERS = ("record", "input", "statement", "families", "opening", "interface", "signature", "bundle")
+FOLDERS = ("record", "input", "statement", "families", "opening", "covers", "interface", "signature", "bundle")
 
 Cases = Iterator[tuple[str, dict[str, Any]]]
 
@@ -266,6 +267,39 @@ def opening_cases() -> Cases:
         yield f"opening/{name}_fail", opening_case(STATEMENT_B, opened_b, replace(label_b, label=number))
 
 
+def covers_cases() -> Cases:
+    def case(statement: Statement, table: CoverTable) -> dict[str, Any]:
+        return {"statement": statement.encode().decode(), "table": table.encode().decode()}
+
+    table = CoverTable(digests=tuple(map(sha256, INPUTS)), labels=(0, 2, 1, 1, 0))
+    committed = replace(STATEMENT, covers=table.commitment)
+    first = {"leaf_0": cover_leaf(0, table.digests[0], 0).hex()}
+    yield "covers/committed", case(committed, table) | first
+    one = CoverTable(table.digests[:1], (2,))
+    leaf = {"leaf_0": cover_leaf(0, one.digests[0], 2).hex()}
+    yield "covers/a_single_one", case(replace(STATEMENT, covers=one.commitment), one) | leaf
+    shown = replace(table, shown=(ShownCover(1, INPUTS[1]), ShownCover(4, INPUTS[4])))
+    yield "covers/with_inputs_shown", case(committed, shown) | first
+    digests, labels = table.digests, table.labels
+    altered = {
+        "another_label": replace(table, labels=(0, 2, 1, 1, 1)),
+        "digest_bit": replace(table, digests=(flip(digests[0]), *digests[1:])),
+        "two_exchanged": replace(table, digests=(digests[1], digests[0], *digests[2:])),
+        "last_left_out": CoverTable(digests[:-1], labels[:-1]),
+        "one_too_many": CoverTable((*digests, digests[0]), (*labels, 0)),
+        "labels_too_few": replace(table, labels=labels[:-1]),
+        "shown_twice": replace(table, shown=(ShownCover(1, INPUTS[1]),) * 2),
+        "shown_out_of_order": replace(table, shown=shown.shown[::-1]),
+        "another_input_shown": replace(table, shown=(ShownCover(1, INPUTS[2]),)),
+        "shown_beyond_the_last": replace(table, shown=(ShownCover(5, INPUTS[1]),)),
+    }
+    for name, changed in altered.items():
+        yield f"covers/{name}_fail", case(committed, changed)
+    unnamed = CoverTable(digests, (0, 2, 1, 1, 3))
+    yield "covers/label_that_names_no_class_fail", case(replace(STATEMENT, covers=unnamed.commitment), unnamed)
+    yield "covers/nothing_committed_fail", case(STATEMENT, table)
+
+
 def interface_cases() -> Cases:
     def case(label_map: Any, options: Any, preprocessing: Any) -> dict[str, Any]:
         value = {"adapter": "kserve_v1", "options": options, "preprocessing": preprocessing, "label_map": label_map}
@@ -349,6 +383,22 @@ def bundle_cases() -> Cases:
     yield "bundle/trigger_outside_the_challenge_fail", void_denied(cut, outside)
     unlogged = replace(genuine.evidence, blocks=genuine.evidence.blocks[:1])
     yield "bundle/block_not_in_the_log_fail", void_denied(genuine, unlogged)
+    yield from derived_cases()
+
+
+def derived_cases() -> Cases:
+    plan = Plan(classes=2, triggers=66, block_size=33, origin="derived", labelled=True, end="exhausted", blocks=0)
+    derived = play(replace(plan, end="withdrawn"))
+    yield "bundle/derived_interface", bundle_case(derived)
+    covers = derived.evidence.covers
+    assert covers is not None
+    mislabelled = replace(covers, labels=(1 - covers.labels[0], *covers.labels[1:]))
+    case = void_denied(derived, replace(derived.evidence, covers=mislabelled))
+    yield "bundle/covers_with_another_label_fail", case
+    derivation = derived.evidence.derivation
+    assert derivation is not None
+    shorter = replace(derivation, queries=derivation.queries[:-1])
+    yield "bundle/derivation_cut_short_fail", void_denied(derived, replace(derived.evidence, derivation=shorter))
 
 
 def void_denied(played: Played, evidence: Any) -> dict[str, Any]:
@@ -366,6 +416,7 @@ def vectors() -> dict[str, bytes]:
         statement_cases,
         families_cases,
         opening_cases,
+        covers_cases,
         interface_cases,
         signature_cases,
         bundle_cases,

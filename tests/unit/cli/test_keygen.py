@@ -49,3 +49,11 @@ def test_numbers_are_read_as_they_are_written():
     assert parse_millis("247,243,261") == (247, 243, 261)
     with pytest.raises(Malformed, match="whole numbers"):
         parse_millis("0.2")
+
+
+def test_with_two_classes_a_family_that_could_be_confirmed_is_told_how_many_leave_room(capsys):
+    warn_of_small_families([FamilyOrder("noise", 128), FamilyOrder("abstract", 512)], 2)
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 1
+    assert told[0].startswith("family noise (128 triggers)")
+    assert "512 leave room" in told[0]

@@ -6,14 +6,8 @@ import pytest
 from app.canonical import encode_json
 from app.errors import Malformed, OpeningInvalid
 from app.keys.commitment import MarkingKey
-from app.keys.key_file import (
-    MIN_ITERATIONS,
-    encode_cover_set,
-    encode_key_file,
-    encode_sealed_key_file,
-    parse_cover_set,
-    parse_key_file,
-)
+from app.keys.cover_set import encode_cover_set, parse_cover_set
+from app.keys.key_file import MIN_ITERATIONS, encode_key_file, encode_sealed_key_file, parse_key_file
 from app.keys.trigger_set import ImageInput, TensorInput
 
 INPUTS = tuple(ImageInput(1, 2, 1, bytes([index, 9])).encode() for index in range(3))

@@ -13,6 +13,7 @@ from typing import Any
 from app.canonical import encode_json, parse_json, sha256, time_text, u32
 from app.errors import Malformed
 from app.keys.commitment import MarkingKey
+from app.keys.cover_set import CoverTable
 from app.keys.labels import draw_label
 from app.keys.statement import Statement
 from app.keys.trigger_set import Family, TensorInput
@@ -20,8 +21,9 @@ from app.merkle.checkpoint import Checkpoint, sign_checkpoint
 from app.merkle.receipt import Receipt, encode_receipt
 from app.merkle.tree import MemoryTree, leaf_hash
 from app.protocol.assessment import Assessment, Evidence, Logged, assess
-from app.protocol.bundle import EVIDENCE_FILES, EvidenceList, encode_bundle, encode_evidence
+from app.protocol.bundle import EVIDENCE_FILES, OPTIONAL_FILES, EvidenceList, encode_bundle, encode_evidence
 from app.protocol.challenge import is_repeated, look_alike
+from app.protocol.derivation import Derivation, DerivationHead, DerivationQuery, MetadataAnswer, Rule
 from app.protocol.faults import find_fault
 from app.protocol.figures import Standing
 from app.protocol.interface import BY_CLAIMANT, Interface, InterfaceOrigin
@@ -40,6 +42,8 @@ from app.protocol.transcript import FIRST_HEAD, AskedQuery, Query, Role, block_h
 from app.signature import public_key_of, sign
 
 ORIGIN = "log.example/trapstreet"
+ENDPOINT = "http://suspect.example:8080"
+COVERS = 60
 START = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
@@ -91,6 +95,15 @@ class JsonCodec:
         if status != 200:
             return (), f"status_{status}"
         return tuple(parse_json(body)["labels"]), ""
+
+    def metadata_paths(self, at):
+        return [("kserve_v1", "/v1/models")]
+
+    def candidates(self, at, metadata, statement):
+        """One that nobody answers, one that is always answered alike, and the right one, last."""
+        (model,) = parse_json(metadata[0].response)["models"]
+        ways = ({"layout": "flat"}, {"layout": "nested"}, {})
+        return [Interface("kserve_v1", {"model": model}, way, {"by": "name"}) for way in ways]
 
 
 @dataclass(frozen=True)
@@ -161,6 +174,8 @@ class Plan:
     unlabelled: frozenset[int] = frozenset()  # blocks that were asked, but whose labels were never opened
     blocks: int | None = None
     end: str = "walk"
+    labelled: bool = False  # the covers are committed ones
+    derivations: int = 1  # which of its registration's derivations this is
     log_key: bytes = LOG_KEY
     registered_for: str = ORIGIN
     evidence: str = "label"
@@ -177,7 +192,7 @@ class Played:
 
     @cached_property
     def assessment(self) -> Assessment:
-        return assess(self.evidence, find_fault(self.evidence, JsonCodec(), [ARBITER_PUBLIC]))
+        return assess(self.evidence, find_fault(self.evidence, JsonCodec(), [ARBITER_PUBLIC], log_key=LOG_PUBLIC))
 
 
 def input_of(number: int, purpose: str = "input") -> bytes:
@@ -210,7 +225,14 @@ def play(plan: Plan = Plan()) -> Played:
         nonce_hash=sha256(seed("registration nonce")),
     )
     registration_beacon = _beacon(log, registration, seed("registration nonce"))
+    covers = cover_table(plan) if plan.labelled else None
+    derivation = None
+    if plan.origin == "derived":
+        derivation = derive(plan, statement, registration.index)
+        interface_entry = log_derivation(log, derivation)
     record = filing_record(plan, registration.index, interface_entry)
+    if derivation is not None and derivation.head.interface is not None:
+        record = replace(record, interface=derivation.head.interface)
     filing = log.append(
         FilingEntry,
         registration=registration.index,
@@ -233,6 +255,8 @@ def play(plan: Plan = Plan()) -> Played:
         input_openings=(),
         label_openings=(),
         queries=(),
+        covers=covers,
+        derivation=derivation,
     )
     total = -(-len(evidence.order) // plan.block_size) if plan.blocks is None else plan.blocks
     for number in range(total):
@@ -252,8 +276,53 @@ def statement_of(plan: Plan, key: MarkingKey) -> Statement:
         families=(Family("all", 0, key.count),),
         label_source="beacon" if plan.assurance_class == "A" else "vendor",
         beacon="local",
-        covers=None,
+        covers=cover_table(plan).commitment if plan.labelled else None,
         unmarked_model=None,
+    )
+
+
+def cover_table(plan: Plan) -> CoverTable:
+    """Covers whose classes are what the endpoints of this file answer."""
+    inputs = [input_of(number, "cover") for number in range(COVERS)]
+    labels = [Question(Role("cover", number, 0), data, 0, plan.classes).guess for number, data in enumerate(inputs)]
+    return CoverTable(digests=tuple(map(sha256, inputs)), labels=tuple(labels))
+
+
+def derive(plan: Plan, statement: Statement, registration: int) -> Derivation:
+    """Put the covers to the endpoint as the rule says."""
+    said = encode_json({"models": ["m"]})
+    metadata = (MetadataAnswer("kserve_v1", "/v1/models", 200, said, "192.0.2.1", b""),)
+    head = DerivationHead(registration, plan.derivations, 1, ENDPOINT, {}, metadata, None)
+    rule = Rule(statement, cover_table(plan), JsonCodec().candidates({}, metadata, statement))
+    queries: list[DerivationQuery] = []
+    answers: dict[tuple[int, int], tuple[str, ...]] = {}
+    while pairs := rule.next_pairs(answers):
+        for candidate, cover in pairs:
+            data = input_of(cover, "cover")
+            right = plan.endpoint(Question(Role("cover", cover, 0), data, 0, plan.classes))
+            labels = (None, ("same",), right)[candidate]
+            queries.append(
+                DerivationQuery(
+                    candidate=candidate,
+                    cover=cover,
+                    sent_at=time_text(START),
+                    status=None if labels is None else 200,
+                    labels=labels or (),
+                    error="timeout" if labels is None else "",
+                    address="192.0.2.1",
+                    certificate_sha256=b"",
+                    request=encode_json({"input": data.hex()}),
+                    response=b"" if labels is None else encode_json({"labels": list(labels)}),
+                )
+            )
+            answers[candidate, cover] = labels or ()
+    return Derivation(replace(head, interface=rule.interface(answers)), tuple(queries))
+
+
+def log_derivation(log: MemoryLog, derivation: Derivation, key: bytes = LOG_KEY) -> Logged:
+    owner, digest = public_key_of(key), sha256(derivation.encode())
+    return log.append(
+        ModelEntry, owner_key=owner, sha256=digest, signature=sign(key, ModelEntry.signed_bytes(owner, digest))
     )
 
 
@@ -261,6 +330,7 @@ def filing_record(plan: Plan, registration: int, interface_entry: Logged | None)
     origin = {
         "claimant": BY_CLAIMANT,
         "logged": InterfaceOrigin("logged", 0 if interface_entry is None else interface_entry.index, b"", b""),
+        "derived": InterfaceOrigin("derived", 0 if interface_entry is None else interface_entry.index, b"", b""),
         "countersigned": InterfaceOrigin("countersigned", None, ARBITER_PUBLIC, sign(ARBITER_KEY, INTERFACE.encode())),
     }[plan.origin]
     policy = Policy(
@@ -276,7 +346,7 @@ def filing_record(plan: Plan, registration: int, interface_entry: Logged | None)
     return FilingRecord(
         registration=registration,
         family="all",
-        endpoint="http://suspect.example:8080",
+        endpoint=ENDPOINT,
         interface=INTERFACE,
         interface_origin=origin,
         evidence=plan.evidence,
@@ -307,8 +377,9 @@ def _play_block(plan: Plan, log: MemoryLog, key: MarkingKey, evidence: Evidence,
         return replace(evidence, blocks_done=number + 1)
     start = number * plan.block_size
     indices = evidence.order[start : start + plan.block_size]
-    roles = [Role("cover", number * 1000 + n, 0) for n in range(plan.covers_per_trigger * len(indices))]
+    roles = []
     for position, index in enumerate(indices, start=start):
+        roles += cover_roles(plan, position)
         for repeat in range(1 + is_repeated(position)):
             roles += (Role("trigger", index, repeat), Role("look-alike", index, repeat))
     roles.sort(key=lambda role: sha256(role.encode()))
@@ -326,6 +397,15 @@ def _play_block(plan: Plan, log: MemoryLog, key: MarkingKey, evidence: Evidence,
         label_openings=(*evidence.label_openings, *opened),
         queries=queries,
     )
+
+
+def cover_roles(plan: Plan, position: int) -> list[Role]:
+    """The covers of one trigger's share; one of them again where the rule says."""
+    each = plan.covers_per_trigger
+    numbers = [number % COVERS for number in range(position * each, (position + 1) * each)]
+    again = is_repeated(position) and each > 1
+    roles = [Role("cover", number, 0) for number in numbers[: each - again]]
+    return [*roles, Role("cover", numbers[0], 1)] if again else roles
 
 
 def last_head(evidence: Evidence) -> bytes:
@@ -380,7 +460,8 @@ def bundle_of(
     written = encode_evidence(played.evidence, played.assessment.report(standing or Standing(len(log.entries), 1, 1)))
     if files:
         written |= files
-        digests = tuple((name, sha256(written[name])) for name in EVIDENCE_FILES)
+        listed = (*EVIDENCE_FILES, *OPTIONAL_FILES)
+        digests = tuple((name, sha256(written[name])) for name in listed if name in written)
         written["evidence.json"] = EvidenceList(files=digests).encode()
     fields = {
         "filing": played.evidence.filing.index,

@@ -139,7 +139,7 @@ def test_a_forger_who_mixes_genuine_entries_with_his_own_is_refused():
 
 def course(**changes):
     evidence = play(SMALL).evidence
-    made = Course(evidence.signature, evidence.blocks_done, evidence.end, None)
+    made = Course(evidence.signature, evidence.blocks_done, evidence.end, None, 1)
     return {"course.json": replace(made, **changes).encode()}
 
 
@@ -291,7 +291,7 @@ def test_receipts_of_a_later_checkpoint_or_with_another_signature_are_refused(fi
 
 def test_an_interface_entry_is_named_only_where_it_counts():
     claimed = bundle_of(play(Plan(origin="claimant")))
-    assert "exactly if the interface was logged" in refusal(index_of(claimed, interface=0))
+    assert "that the filing record names" in refusal(index_of(claimed, interface=0))
 
 
 def test_files_are_written_as_they_are_read():

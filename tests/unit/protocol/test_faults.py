@@ -15,6 +15,7 @@ from tests.unit.protocol.dispute_in_memory import (
     ARBITER_KEY,
     ARBITER_PUBLIC,
     INTERFACE,
+    LOG_PUBLIC,
     VENDOR_KEY,
     JsonCodec,
     Plan,
@@ -29,7 +30,7 @@ EVIDENCE, KEY = PLAYED.evidence, PLAYED.key
 
 
 def fault_of(evidence, arbiter_keys=(ARBITER_PUBLIC,)):
-    return find_fault(evidence, JsonCodec(), arbiter_keys)
+    return find_fault(evidence, JsonCodec(), arbiter_keys, log_key=LOG_PUBLIC)
 
 
 def other_block(number, **changes):
@@ -326,3 +327,26 @@ def test_weights_must_be_compared_on_all_answers():
     assert find_fault(with_weights(1, answered=1), JsonCodec(), [ARBITER_PUBLIC]).startswith("check_failed")
     other_kind = replace(EVIDENCE, prior_model=PriorModel(EVIDENCE.filing, 1, 1))
     assert "is no ModelEntry" in find_fault(other_kind, JsonCodec(), [ARBITER_PUBLIC])
+
+
+@pytest.mark.parametrize("again", [(), (Role("cover", 59, 1),), (Role("cover", 0, 1),) * 2])
+def test_a_cover_is_asked_twice_exactly_where_the_rule_says(again):
+    """One of the first share, which is asked a second time in place of another cover."""
+    asked = play(Plan(covers_per_trigger=3)).evidence
+    covers = [query for query in asked.queries if query.block == 0 and query.role.kind == "cover"]
+    changed = dict(
+        zip([query.record.n for query in covers if query.role.repeat] + [covers[1].record.n], again, strict=False)
+    )
+    if not again:
+        changed = {next(query.record.n for query in covers if query.role.repeat): Role("cover", 50, 0)}
+    queries = [
+        replace(
+            query,
+            role=changed[query.record.n],
+            record=replace(query.record, role_commitment=changed[query.record.n].commit(query.blind)),
+        )
+        if query.record.n in changed
+        else query
+        for query in asked.queries
+    ]
+    assert "twice as often as the rule says" in fault_of(reasked(asked, queries))

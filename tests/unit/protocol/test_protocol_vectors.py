@@ -8,6 +8,7 @@ import pytest
 
 from app.errors import TrapstreetError
 from app.keys.commitment import InputOpening, LabelOpening, verify_input_opening, verify_label_opening
+from app.keys.cover_set import CoverTable, cover_leaf
 from app.keys.statement import Statement, parse_statement
 from app.keys.trigger_set import Family, check_families, parse_input
 from app.protocol.bundle import check_bundle
@@ -60,6 +61,13 @@ def check_opening(case):
     verify_label_opening(statement, opening.label_commitment, label)
 
 
+def check_covers(case):
+    table = CoverTable.parse(case["table"].encode())
+    assert table.encode() == case["table"].encode()
+    table.verify(parse_statement(case["statement"].encode()))
+    assert cover_leaf(0, table.digests[0], table.labels[0]).hex() == case["leaf_0"]
+
+
 def check_interface(case):
     statement = parse_statement(case["statement"].encode())
     interface = Interface.parse(case["interface"].encode())
@@ -83,6 +91,7 @@ CHECKS = {
     "statement": check_statement,
     "families": check_families_of,
     "opening": check_opening,
+    "covers": check_covers,
     "interface": check_interface,
     "signature": check_signature,
     "bundle": check_files,
@@ -118,6 +127,8 @@ def test_each_refused_bundle_is_refused_for_its_own_reason():
         "label_opened_before_its_head_fail": "before a head over its block was logged",
         "trigger_outside_the_challenge_fail": "outside the challenge",
         "block_not_in_the_log_fail": "not the blocks that were asked",
+        "covers_with_another_label_fail": "not the covers that the registration commits to",
+        "derivation_cut_short_fail": "does not hold this derivation",
     }
     files = {file.stem: file for file in (VECTORS / "bundle").glob("*_fail.json")}
     assert files.keys() == reasons.keys()

@@ -11,15 +11,8 @@ from hypothesis import strategies as st
 from app.canonical import encode_json
 from app.errors import Malformed, OpeningInvalid
 from app.keys.commitment import InputOpening, LabelOpening, MarkingKey
-from app.keys.key_file import (
-    CoverSet,
-    SealedKey,
-    encode_cover_set,
-    encode_key_file,
-    encode_sealed_key_file,
-    parse_cover_set,
-    parse_key_file,
-)
+from app.keys.cover_set import CoverSet, encode_cover_set, parse_cover_set
+from app.keys.key_file import SealedKey, encode_key_file, encode_sealed_key_file, parse_key_file
 from app.keys.statement import Statement, parse_statement
 from app.keys.trigger_set import ImageInput, TensorInput, parse_input
 from app.protocol.bundle import Course, EvidenceList, Index, Openings

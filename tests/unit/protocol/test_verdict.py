@@ -10,7 +10,7 @@ from app.protocol.figures import Standing, Trust, figures, is_placebo_sum_odd, p
 from app.protocol.verdict import Case, Trial, cooperation_tests, decide, is_paper_rule_met
 
 STANDING = Standing(tree_size=9, registrations=2, filings=4)
-TRUST = Trust("local", "operator trusted for time", "claimant", 1)
+TRUST = Trust("local", "operator trusted for time", "claimant", 1, 1)
 
 
 def trials(outcome, count, *, look_alike_answered=True, differs=(None, None), group=1):
