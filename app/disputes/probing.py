@@ -1,8 +1,8 @@
 """Asking a block: whoever does it knows no label of it.
 
-Steps: 1. plan the block's questions from the dispute's row; 2. ask what no earlier attempt has stored, some at a time, each
-lot stored in a transaction of its own with the time it took; what is left when the block's time is spent is stored
-unsent, as `out_of_time`; 3. in one transaction, log the head over all of it and move the dispute on.
+Steps: 1. plan the block's questions from the dispute's row; 2. ask what no earlier attempt has stored; each lot is stored in
+a transaction of its own with the time taken so far, while the next one is asked; what is left when the block's time is
+spent is stored unsent, as `out_of_time`; 3. in one transaction, log the head over all of it and move the dispute on.
 
 Invariants: a stored answer is never asked again; a lot that was asked but not stored (the worker was killed) is asked again
 whole, before anybody saw its answers; only the job's present holder writes; a block that stores its lots ends in time,
@@ -11,13 +11,15 @@ block waits for the next day and loses nothing by it, else whoever uses them up 
 Source: protocol.md sections 5.4 and 5.5.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from obstore.store import ObjectStore
-from sqlalchemy import ColumnElement, Engine, func, select
+from sqlalchemy import ColumnElement, Engine, func, insert, select
 from sqlalchemy.orm import Session
 
 from app.db.engine import transaction
@@ -44,9 +46,10 @@ from app.log.store import LogIdentity, append, entry_time
 from app.protocol.records import BlockEntry
 from app.protocol.transcript import FIRST_HEAD, Query, block_head
 from app.storage.secret_box import SecretBox
+from app.suspects import probe
 from app.suspects.addresses import NetworkRules, parse_endpoint
 from app.suspects.pacing import TrafficOf
-from app.suspects.probe import OUT_OF_TIME, Asked, Manner, Question, Suspect, ask
+from app.suspects.probe import OUT_OF_TIME, Asked, Manner, Question, Suspect
 from app.suspects.transport import Limits
 
 # Questions a transaction: what a killed worker asks again at most.
@@ -82,6 +85,8 @@ class Prober:
 
 @dataclass(frozen=True)
 class _Task:
+    dispute_id: UUID
+    block: int
     suspect: Suspect
     host: str
     manner: Manner
@@ -95,25 +100,56 @@ def probe_block(prober: Prober, attempt: Attempt, dispute_id: UUID, block: int) 
     task = _plan(prober, dispute_id, block)
     if task is None:
         return
-    taken = task.taken
-    for lot in _lots(task.missing):
-        attempt.raise_if_stopping()
-        counted = len(lot) * task.manner.attempts
-        began = prober.now()
-        spend(prober, task.host, counted, began)
-        asked = _ask(prober, task, lot, taken)
-        taken += max(prober.now() - began, timedelta())
-        with transaction(prober.engine) as session:
-            verify_current(session, attempt)
-            give_back(session, task.host, DISPUTES, counted - count_sent(asked), began)
-            if session.get_one(DisputeRow, dispute_id).state != ASKING:
-                return
-            session.add_all(
-                _query_row(dispute_id, block, planned, seen) for planned, seen in zip(lot, asked, strict=True)
+    budget_seconds = max(0.0, task.manner.budget_seconds - task.taken.total_seconds())
+    manner = replace(task.manner, budget_seconds=budget_seconds)
+    session = probe.Session(task.suspect, prober.rules, manner, prober.now, prober.traffic_of)
+    lots = list(_lots(task.missing))
+    try:
+        probe.ask_lots(session, [_questions(lot) for lot in lots], _Ledger(prober, attempt, task, iter(lots)))
+    except _Over:
+        return
+    with transaction(prober.engine) as database:
+        _log_head(database, prober, attempt, dispute_id, block)
+
+
+class _Over(Exception):
+    """Nothing more is asked: the dispute has ended, or was withdrawn."""
+
+
+class _Ledger:
+    """What is written down while a block is asked: the host's budget before each lot, its answers after."""
+
+    def __init__(self, prober: Prober, attempt: Attempt, task: _Task, lots: Iterator[Sequence[Planned]]) -> None:
+        self._prober, self._attempt, self._task, self._lots = prober, attempt, task, lots
+        self._began_at = prober.now()
+        self._counted: deque[tuple[int, datetime]] = deque()
+
+    def begin(self, questions: int) -> None:
+        """Count the queries of a lot, for as many attempts as each may take."""
+        self._attempt.raise_if_stopping()
+        counted, now = questions * self._task.manner.attempts, self._prober.now()
+        spend(self._prober, self._task.host, counted, now)
+        self._counted.append((counted, now))
+
+    def end(self, asked: Sequence[Asked]) -> None:
+        """Store a lot's answers and the time that asking has taken, and give back what was not sent."""
+        task, lot = self._task, next(self._lots)
+        counted, at = self._counted.popleft()
+        taken = task.taken + max(self._prober.now() - self._began_at, timedelta())
+        with transaction(self._prober.engine) as session:
+            verify_current(session, self._attempt)
+            give_back(session, task.host, DISPUTES, counted - count_sent(asked), at)
+            if session.get_one(DisputeRow, task.dispute_id).state != ASKING:
+                raise _Over
+            session.execute(
+                insert(QueryRow), [_query_row(task, planned, seen) for planned, seen in zip(lot, asked, strict=True)]
             )
-            session.get_one(BlockRow, (dispute_id, block)).asking_milliseconds = taken // timedelta(milliseconds=1)
-    with transaction(prober.engine) as session:
-        _log_head(session, prober, attempt, dispute_id, block)
+            row = session.get_one(BlockRow, (task.dispute_id, task.block))
+            row.asking_milliseconds = taken // timedelta(milliseconds=1)
+
+
+def _questions(lot: Sequence[Planned]) -> list[Question]:
+    return [Question(planned.n, planned.input, egress=planned.role.repeat) for planned in lot]
 
 
 def _lots(planned: Sequence[Planned]) -> Iterator[Sequence[Planned]]:
@@ -140,13 +176,6 @@ def count_sent(asked: Sequence[Asked]) -> int:
     return sum(seen.attempt for seen in asked if seen.error != OUT_OF_TIME)
 
 
-def _ask(prober: Prober, task: _Task, lot: Sequence[Planned], taken: timedelta) -> list[Asked]:
-    questions = [Question(planned.n, planned.input, egress=planned.role.repeat) for planned in lot]
-    left_seconds = max(0.0, task.manner.budget_seconds - taken.total_seconds())
-    manner = replace(task.manner, budget_seconds=left_seconds)
-    return ask(questions, task.suspect, prober.rules, manner, prober.now, prober.traffic_of)
-
-
 def _plan(prober: Prober, dispute_id: UUID, block: int) -> _Task | None:
     with transaction(prober.engine) as session:
         row = session.get_one(DisputeRow, dispute_id)
@@ -167,6 +196,8 @@ def _plan(prober: Prober, dispute_id: UUID, block: int) -> _Task | None:
         # The operator's pace is no fault of the suspect: it comes on top of the block's time.
         budget_seconds = manner.budget_seconds + manner.pace_seconds * record.policy.attempts * len(planned)
         return _Task(
+            dispute_id,
+            block,
             suspect=Suspect(
                 record.endpoint,
                 record.interface,
@@ -194,7 +225,7 @@ def _block_plan(session: Session, row: DisputeRow, block: int) -> BlockPlan:
     )
 
 
-def _query_row(dispute_id: UUID, block: int, planned: Planned, seen: Asked) -> QueryRow:
+def _query_row(task: _Task, planned: Planned, seen: Asked) -> dict[str, Any]:
     record = Query(
         n=planned.n,
         role_commitment=planned.role.commit(planned.blind),
@@ -208,16 +239,16 @@ def _query_row(dispute_id: UUID, block: int, planned: Planned, seen: Asked) -> Q
         address=seen.address,
         certificate_sha256=seen.certificate_sha256,
     )
-    return QueryRow(
-        dispute_id=dispute_id,
-        n=planned.n,
-        block=block,
-        record=record.encode(),
-        role=planned.role.encode(),
-        blind=planned.blind,
-        request=seen.request,
-        response=seen.response,
-    )
+    return {
+        "dispute_id": task.dispute_id,
+        "n": planned.n,
+        "block": task.block,
+        "record": record.encode(),
+        "role": planned.role.encode(),
+        "blind": planned.blind,
+        "request": seen.request,
+        "response": seen.response,
+    }
 
 
 def _log_head(session: Session, prober: Prober, attempt: Attempt, dispute_id: UUID, block: int) -> None:

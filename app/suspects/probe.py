@@ -17,6 +17,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from http import HTTPStatus
+from typing import Protocol
 
 from app.canonical import sha256, time_text
 from app.errors import SuspectMisbehaved
@@ -108,6 +109,19 @@ class Asked:
     certificate_sha256: bytes
 
 
+class Ledger(Protocol):
+    """Who is told of every lot of questions before it is asked, and of its answers, in the order of the lots.
+
+    Both run in a thread beside the asking; what they raise ends it, and `ask_lots` raises it.
+    """
+
+    def begin(self, questions: int) -> None:
+        """Note that so many questions are about to be asked."""
+
+    def end(self, asked: Sequence[Asked]) -> None:
+        """Note a lot's answers, in the order of its questions."""
+
+
 def ask(
     questions: Sequence[Question],
     suspect: Suspect,
@@ -122,12 +136,16 @@ def ask(
     Raises: PolicyRefused or Malformed if endpoint, interface or credentials are not ones we use; nothing that the suspect
     does.
     """
-    asking = _Asking(suspect, rules, manner, now, traffic_of or TrafficOf())
-    prepared = [(question, asking.request(question)) for question in questions]
-    body_bytes = RESPONSE_BYTES + RESPONSE_BYTES_PER_CLASS * suspect.class_count
-    if load_adapter(suspect.interface.adapter).is_question_repeated:
-        body_bytes += max((len(request.body) for _, request in prepared), default=0)
-    return asyncio.run(asking.ask_all(prepared, replace(manner.limits, body_bytes=body_bytes)))
+    session = Session(suspect, rules, manner, now, traffic_of or TrafficOf())
+    return session.run([questions], None)
+
+
+def ask_lots(session: "Session", lots: Sequence[Sequence[Question]], ledger: Ledger) -> None:
+    """Ask lots of questions, over the same connections and without a pause between them, and tell the ledger of each.
+
+    Raises: as `ask`, and whatever the ledger raises.
+    """
+    session.run(lots, ledger)
 
 
 def ask_once(
@@ -140,7 +158,7 @@ def ask_once(
     return ask([question], suspect, rules, replace(manner, attempts=1), now)[0]
 
 
-class _Asking:
+class Session:
     """What all questions of one session share."""
 
     def __init__(
@@ -151,6 +169,10 @@ class _Asking:
         now: Callable[[], datetime],
         traffic_of: TrafficOf,
     ) -> None:
+        """Prepare to ask a suspect.
+
+        Raises: PolicyRefused or Malformed if endpoint, adapter or credentials are not ones we use.
+        """
         self._endpoint = parse_endpoint(suspect.endpoint, rules)
         self._adapter = load_adapter(suspect.interface.adapter)
         self._sign = signer_of(suspect.credentials)
@@ -162,32 +184,71 @@ class _Asking:
         self._turns = Turns(self._traffic, manner.pace_seconds)
         self._ends_at = math.inf
 
-    def request(self, question: Question) -> Request:
+    def run(self, lots: Sequence[Sequence[Question]], ledger: Ledger | None) -> list[Asked]:
+        """Ask, and give all results in order."""
+        try:
+            return asyncio.run(self._ask_all(lots, ledger))
+        except BaseExceptionGroup as group:
+            # The first thing that went wrong ended all the rest.
+            raise group.exceptions[0] from group.exceptions[0].__cause__
+
+    def _request(self, question: Question) -> Request:
         interface = self._suspect.interface
         return self._adapter.encode_request(interface.options, interface.preprocessing, parse_input(question.input))
 
-    async def ask_all(self, prepared: Sequence[tuple[Question, Request]], limits: Limits) -> list[Asked]:
-        results: dict[int, Asked] = {}
-        # One iterator for all: whoever is free takes the next question, so they leave in the order given.
-        waiting = iter(enumerate(prepared))
+    def _limits(self, questions: Sequence[Question]) -> Limits:
+        body_bytes = RESPONSE_BYTES + RESPONSE_BYTES_PER_CLASS * self._suspect.class_count
+        if self._adapter.is_question_repeated:
+            body_bytes += max((len(self._request(question).body) for question in questions), default=0)
+        return replace(self._manner.limits, body_bytes=body_bytes)
+
+    async def _ask_all(self, lots: Sequence[Sequence[Question]], ledger: Ledger | None) -> list[Asked]:
+        questions = [question for lot in lots for question in lot]
+        limits = self._limits(questions)
         lookup = Lookup(self._rules)
         self._ends_at = _clock() + self._manner.budget_seconds
+        workers = min(limits.connections, len(questions))
+        # Encoded a little ahead: an endpoint that is slow leaves time for it, and it never adds to an endpoint's time.
+        ready: asyncio.Queue[_Ready | None] = asyncio.Queue(workers or 1)
+        answers = [_Answers(len(lot)) for lot in lots]
         async with AsyncExitStack() as stack:
-            addresses = {self._manner.local_address(question.egress) for question, _ in prepared}
+            addresses = {self._manner.local_address(question.egress) for question in questions}
             clients = {
                 address: await stack.enter_async_context(SuspectClient(lookup, limits, local_address=address))
                 for address in addresses
             }
 
             async def work() -> None:
-                for position, (question, request) in waiting:
-                    client = clients[self._manner.local_address(question.egress)]
-                    results[position] = await self._ask(client, position, question.n, request)
+                # One queue for all: whoever is free takes the next question, so they leave in the order given.
+                while (next_one := await ready.get()) is not None:
+                    client = clients[self._manner.local_address(next_one.question.egress)]
+                    asked = await self._ask(client, next_one.position, next_one.question.n, next_one.request)
+                    answers[next_one.lot].put(next_one.place, asked)
 
             async with asyncio.TaskGroup() as group:
-                for _ in range(min(limits.connections, len(prepared))):
+                group.create_task(self._prepare(lots, ready, ledger, workers))
+                for _ in range(workers):
                     group.create_task(work())
-        return [results[position] for position in range(len(prepared))]
+                if ledger is not None:
+                    group.create_task(_keep(answers, ledger))
+        return [asked for lot in answers for asked in lot.in_order]
+
+    async def _prepare(
+        self,
+        lots: Sequence[Sequence[Question]],
+        ready: "asyncio.Queue[_Ready | None]",
+        ledger: Ledger | None,
+        workers: int,
+    ) -> None:
+        position = 0
+        for number, lot in enumerate(lots):
+            if ledger is not None:
+                await asyncio.to_thread(ledger.begin, len(lot))
+            for place, question in enumerate(lot):
+                await ready.put(_Ready(number, place, position, question, self._request(question)))
+                position += 1
+        for _ in range(workers):
+            await ready.put(None)
 
     async def _ask(self, client: SuspectClient, position: int, n: int, request: Request) -> Asked:
         asked = self._asked(n, 1, time_text(self._now()), request.body, Exchange(error=OUT_OF_TIME))
@@ -269,6 +330,43 @@ class _Asking:
             address=exchange.address,
             certificate_sha256=exchange.certificate_sha256,
         )
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A question with its request: the `place`-th of a lot, the `position`-th of all."""
+
+    lot: int
+    place: int
+    position: int
+    question: Question
+    request: Request
+
+
+class _Answers:
+    """The answers of a lot as they come."""
+
+    def __init__(self, count: int) -> None:
+        self._by_place: dict[int, Asked] = {}
+        self._count = count
+        self.complete = asyncio.Event()
+        if not count:
+            self.complete.set()
+
+    def put(self, place: int, asked: Asked) -> None:
+        self._by_place[place] = asked
+        if len(self._by_place) == self._count:
+            self.complete.set()
+
+    @property
+    def in_order(self) -> list[Asked]:
+        return [self._by_place[place] for place in range(self._count)]
+
+
+async def _keep(answers: Sequence[_Answers], ledger: Ledger) -> None:
+    for lot in answers:
+        await lot.complete.wait()
+        await asyncio.to_thread(ledger.end, lot.in_order)
 
 
 def _may_pass(exchange: Exchange) -> bool:

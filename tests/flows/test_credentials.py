@@ -131,7 +131,7 @@ def test_nobody_else_changes_or_forgets_credentials(
 ) -> None:
     made = owner.client.post("/v1/suspects", body_for(suspect, credentials=CREDENTIALS))
     path = f"{service.url}/v1/suspects/{made['id']}/credentials"
-    other = sign_up(service, "curious")
+    other = sign_up(service, "curious about keys")
     theirs = dict(other.client._http.headers)
     body = {"credentials": {"kind": "headers", "headers": {"authorization": "mine"}}}
     assert [httpx2.put(path, json=body).status_code, httpx2.delete(path).status_code] == [401, 401]
