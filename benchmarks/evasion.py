@@ -21,8 +21,8 @@ from app.embedding.attacks.answering import answers
 from app.embedding.attacks.preprocessing import preprocess
 from app.embedding.data import trigger_set
 from app.embedding.networks import MarkedNetwork
-from benchmarks.evasion_models import ODD, K, Scene, canonical
-from benchmarks.panel_disputes import Claim, Played, Suspect, play
+from benchmarks.evasion_models import ODD, K, Scene
+from benchmarks.panel_disputes import Claim, Played, Suspect, canonical, play
 from benchmarks.results import say
 
 # Share of inputs that are no triggers and that a told detector takes for one: look-alikes, covers, ordinary pictures.

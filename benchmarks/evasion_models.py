@@ -28,9 +28,9 @@ from app.embedding.trigger_order import FamilyOrder
 from app.embedding.triggers.families import generate
 from app.embedding.triggers.source import Images, Source
 from app.keys.commitment import MarkingKey
-from app.keys.trigger_set import Family, ImageInput
+from app.keys.trigger_set import Family
 from benchmarks.cifar10 import CACHE, CLASSES, MEAN_MILLIS, SHAPE, STD_MILLIS, draw, load
-from benchmarks.panel_disputes import Registered, register
+from benchmarks.panel_disputes import Registered, canonical, register
 from benchmarks.results import say
 
 K = len(CLASSES)
@@ -121,11 +121,6 @@ def scene_of(scale: Scale) -> Scene:
         own=own,
         detector=_detector(scale, pictures),
     )
-
-
-def canonical(images: Tensor) -> list[bytes]:
-    """Give the canonical bytes of images (N, C, H, W) uint8."""
-    return [ImageInput(*image.shape, image.tobytes()).encode() for image in images.permute(0, 2, 3, 1).numpy()]
 
 
 def _options(scale: Scale, seed: int) -> dict[str, object]:

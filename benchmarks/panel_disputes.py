@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from torch import Tensor
+
 from app.canonical import sha256, u32, u64
 from app.disputes.questions import BlockPlan, plan_questions
 from app.disputes.states import (
@@ -28,7 +30,7 @@ from app.errors import ProofError
 from app.keys.commitment import MarkingKey
 from app.keys.labels import draw_labels, salt_of
 from app.keys.statement import Statement
-from app.keys.trigger_set import Family
+from app.keys.trigger_set import Family, ImageInput
 from app.protocol.assessment import Assessment, Evidence, Logged, assess, beacon_value, price_of
 from app.protocol.beacon import LOCAL, LOCAL_RANDOMNESS
 from app.protocol.evidence import Step, can_reach, evidence_path, threshold
@@ -113,6 +115,11 @@ class Played:
     def verdict(self) -> str:
         """Give the verdict, or REFUSED."""
         return "REFUSED" if self.is_refused else self.assessment.decision.verdict
+
+
+def canonical(images: Tensor) -> list[bytes]:
+    """Give the canonical bytes of images (N, C, H, W) uint8."""
+    return [ImageInput(*image.shape, image.tobytes()).encode() for image in images.permute(0, 2, 3, 1).numpy()]
 
 
 def register(
