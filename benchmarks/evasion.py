@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from app.canonical import sha256
-from app.embedding.attacks.answering import answers
+from app.embedding.answering import answers
 from app.embedding.attacks.preprocessing import preprocess
 from app.embedding.data import trigger_set
 from app.embedding.networks import MarkedNetwork
@@ -48,42 +48,40 @@ class Evader:
 
 def evaders_of(scene: Scene) -> list[Evader]:
     """List the panel's evaders."""
-    stolen, (one, two) = by(scene.stolen), scene.own
-    triggers = frozenset(map(sha256, scene.registered.key.inputs))
-    found = [Evader("none", "serves the stolen network as it is", stolen)]
-    for recall in RECALLS:
-        detector, percent = told(triggers, recall, FALSE_POSITIVE), f"{recall:.0%}"
-        found.append(
-            Evader(f"detector-{percent}-junk", f"finds {percent} of the triggers: junk", caught(stolen, detector, junk))
-        )
-        if recall:
-            found.append(
-                Evader(
-                    f"detector-{percent}-error",
-                    f"finds {percent} of the triggers: an error",
-                    caught(stolen, detector, silent),
-                )
-            )
-    every, odd = told(triggers, 1.0, 0.0), trained(scene.detector)
-    found += [
-        Evader("triggers-error", "knows every trigger: an error", caught(stolen, every, silent)),
-        Evader("triggers-wavering", "knows every trigger: another class each time", caught(stolen, every, Wavering())),
-        Evader(
-            "odd-junk", "detector trained on public generators: junk for all that is odd", caught(stolen, odd, junk)
-        ),
-        Evader("odd-error", "the same detector: an error for all that is odd", caught(stolen, odd, silent)),
-        Evader("vote-1-of-3", "majority of two networks of his own and the stolen one", vote(one, two, scene.stolen)),
+    stolen, (one, two) = scene.stolen, scene.own
+    return [
+        Evader("none", "serves the stolen network as it is", by(stolen)),
+        *detecting(scene),
+        Evader("vote-1-of-3", "majority of two networks of his own and the stolen one", vote(one, two, stolen)),
         Evader(
             "vote-3-of-3",
             "majority of three stolen: copied, fine-tuned, pruned",
-            vote(scene.stolen, scene.tuned, scene.pruned),
+            vote(stolen, scene.tuned, scene.pruned),
         ),
-        Evader("jpeg-50", "every input through JPEG at quality 50", smoothed(scene.stolen, "jpeg", 50)),
-        Evader("median", "every input through a 3x3 median", smoothed(scene.stolen, "median", 0)),
-        Evader("blur", "every input at half its size and back", smoothed(scene.stolen, "resize", 50)),
+        Evader("jpeg-50", "every input through JPEG at quality 50", smoothed(stolen, "jpeg", 50)),
+        Evader("median", "every input through a 3x3 median", smoothed(stolen, "median", 0)),
+        Evader("blur", "every input at half its size and back", smoothed(stolen, "resize", 50)),
         Evader("own-network", "no thief: a network of his own", by(one)),
     ]
-    return found
+
+
+def detecting(scene: Scene) -> list[Evader]:
+    """List those who put a detector in front of the stolen network."""
+    stolen, triggers = by(scene.stolen), frozenset(map(sha256, scene.registered.key.inputs))
+    found = []
+    for recall in RECALLS:
+        detector, does = told(triggers, recall, FALSE_POSITIVE), f"finds {recall:.0%} of the triggers"
+        found.append(Evader(f"detector-{recall:.0%}-junk", f"{does}: junk", caught(stolen, detector, junk)))
+        if recall:
+            found.append(Evader(f"detector-{recall:.0%}-error", f"{does}: an error", caught(stolen, detector, silent)))
+    every, odd = told(triggers, 1.0, 0.0), trained(scene.detector)
+    return [
+        *found,
+        Evader("triggers-error", "knows every trigger: an error", caught(stolen, every, silent)),
+        Evader("triggers-wavering", "knows every trigger: another class each time", caught(stolen, every, Wavering())),
+        Evader("odd-junk", "trained detector: junk for all that is odd", caught(stolen, odd, junk)),
+        Evader("odd-error", "trained detector: an error for all that is odd", caught(stolen, odd, silent)),
+    ]
 
 
 # What evaders are made of.

@@ -51,7 +51,7 @@ class Scale:
 
 SCALES = {
     "full": Scale("full", pictures=10_000, test=2_000, epochs=20, triggers=256, orders=20),
-    "quick": Scale("quick", pictures=2_000, test=500, epochs=15, triggers=64, orders=20),
+    "quick": Scale("quick", pictures=2_000, test=500, epochs=15, triggers=64, orders=8),
     "trial": Scale("trial", pictures=128, test=64, epochs=1, triggers=32, orders=2),
 }
 

@@ -22,8 +22,8 @@ from app.protocol.interface import Interface, LabelMap
 from app.suspects.adapters import check_interface
 from benchmarks.panel_disputes import BY_INDEX, Registered, Suspect
 
-# Labels of an endpoint that answers finer than the registered classes: 10 digits in 100 ways of writing.
-WAYS = 100
+# Labels of an endpoint that answers finer than the registered classes: 10 digits, each written in 400 ways.
+WAYS = 400
 # Fields of an endpoint that answers much at once, and the preprocessings that a liar tries.
 FIELDS = 64
 MEANS, STDS = range(0, 1000, 50), range(100, 1100, 100)
@@ -68,7 +68,7 @@ def coarse(network: MarkedNetwork) -> Suspect:
 
 
 def fine(network: MarkedNetwork) -> Suspect:
-    """Answer with one of 10 * WAYS labels: the class, and in which of 100 ways it is written."""
+    """Answer with one of 10 * WAYS labels: the class, and in which way it is written."""
     ways = torch.randn(SHAPE[0] * SHAPE[1] * SHAPE[2], WAYS, generator=torch.Generator().manual_seed(5))
 
     def suspect(inputs: Sequence[bytes]) -> list[tuple[str, ...]]:
@@ -98,7 +98,7 @@ def _labels_seen(registered: Registered, suspect: Suspect) -> dict[str, Counter[
 
 
 def fine_labels(registered: Registered, network: MarkedNetwork) -> Fitted:
-    """Map each of a thousand labels to the class that was drawn most often where it was answered."""
+    """Map each of thousands of labels to the class that was drawn most often where it was answered."""
     suspect, classes = fine(network), registered.statement.classes
     seen = _labels_seen(registered, suspect)
     names = {label: [classes[drawn.most_common(1)[0][0]]] for label, drawn in sorted(seen.items())}
@@ -106,7 +106,7 @@ def fine_labels(registered: Registered, network: MarkedNetwork) -> Fitted:
 
 
 def label_sets(registered: Registered, network: MarkedNetwork) -> Fitted:
-    """Map each of a thousand labels to all classes that were drawn where it was answered."""
+    """Map each of thousands of labels to all classes that were drawn where it was answered."""
     suspect, classes = fine(network), registered.statement.classes
     seen = _labels_seen(registered, suspect)
     names = {label: [classes[number] for number in sorted(drawn)] for label, drawn in sorted(seen.items())}

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from app.demo.workshop import CLASSES, SHAPE, scans
+from app.embedding.answering import answers
 from app.embedding.archives import LabelledArrays
-from app.embedding.attacks.answering import answers
 from app.embedding.data import (
     LabelledSet,
     TrainingData,

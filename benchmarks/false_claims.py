@@ -8,10 +8,8 @@ Invariants: seeded; every verdict is the product's own.
 Source: Liu et al. 2024, "False Claims against Model Ownership Resolution"; protocol.md sections 5 and 6.
 """
 
-import math
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
@@ -21,16 +19,16 @@ from app.embedding.networks import MarkedNetwork
 from app.keys.commitment import MarkingKey
 from app.keys.trigger_set import Family
 from app.protocol.assessment import Assessment
-from app.protocol.evidence import Outcome
+from app.protocol.evidence import Outcome, Step
 from app.protocol.verdict import decide, is_paper_rule_met
 from benchmarks.false_claim_fitting import FITTERS
 from benchmarks.false_claim_inputs import adversarial_examples, agreed_pictures, noise
 from benchmarks.false_claim_models import Innocent, classes_of, innocents, surrogates, suspect_of
+from benchmarks.false_claim_tally import Tally
 from benchmarks.panel_disputes import (
     HONEST,
     Claim,
     Claimant,
-    Played,
     Registered,
     file_claim,
     highest_log2_e,
@@ -60,74 +58,8 @@ class Scale:
 
 SCALES = {
     "full": Scale("full", each=2, attempts=10, registrations=100),
-    "quick": Scale("quick", each=1, attempts=2, registrations=10),
+    "quick": Scale("quick", each=1, attempts=1, registrations=5),
 }
-
-
-@dataclass
-class Tally:
-    """What one accuser reached against the networks of one kind."""
-
-    claims: int = 0
-    verdicts: Counter[str] = field(default_factory=Counter)
-    log2_e_max: float = -math.inf
-    # Of the claim that came nearest to its threshold.
-    nearest: float = -math.inf
-    log2_t: float = math.nan
-    most_matches: str = "0 of 0"
-    paper_claims: int = 0
-    paper_accepts: int = 0
-    drawn_accepts: int = 0
-    unpaid: int = 0
-
-    def add(self, played: Played) -> None:
-        """Count a claim of class A."""
-        self.claims += 1
-        self.verdicts[played.verdict] += 1
-        self.log2_e_max = max(self.log2_e_max, played.log2_e_max)
-        if played.log2_e_max - played.log2_t > self.nearest:
-            self.nearest, self.log2_t = played.log2_e_max - played.log2_t, played.log2_t
-            walk = played.assessment.decision.walk
-            self.most_matches = f"{walk.matches} of {walk.asked}"
-
-    def add_refused(self) -> None:
-        """Count a filing that is refused and was not played."""
-        self.claims += 1
-        self.verdicts["REFUSED"] += 1
-
-    def add_paper(self, *, accepts: bool) -> None:
-        """Count a claim under the paper's rule, with labels as the paper leaves them to the accuser."""
-        self.paper_claims += 1
-        self.paper_accepts += accepts
-
-    def merge(self, other: "Tally") -> None:
-        """Take in the tally of another network of the kind."""
-        for name in ("claims", "paper_claims", "paper_accepts", "drawn_accepts", "unpaid"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.verdicts += other.verdicts
-        self.log2_e_max = max(self.log2_e_max, other.log2_e_max)
-        if other.nearest > self.nearest:
-            self.nearest, self.log2_t, self.most_matches = other.nearest, other.log2_t, other.most_matches
-
-    def figures(self) -> dict[str, Any]:
-        """Give the figures."""
-        return {
-            "claims": self.claims,
-            "class_a_confirmed": self.verdicts["CONFIRMED"],
-            "class_a_verdicts": dict(sorted(self.verdicts.items())),
-            "log2_e_max": _rounded(self.log2_e_max),
-            "log2_t": _rounded(self.log2_t),
-            "log2_e_over_t_max": _rounded(self.nearest),
-            "matches_of_nearest": self.most_matches,
-            "paper_rule_claims": self.paper_claims,
-            "paper_rule_accepts": self.paper_accepts,
-            "paper_rule_accepts_drawn_labels": self.drawn_accepts,
-            "confirmed_without_rule": self.unpaid,
-        }
-
-
-def _rounded(value: float) -> float | None:
-    return round(value, 1) if math.isfinite(value) else None
 
 
 @dataclass(frozen=True)
@@ -194,7 +126,7 @@ def _both_ways(liars: Accusers, innocent: Innocent, inputs: Sequence[bytes], lab
     for _ in range(liars.scale.attempts):
         registered = liars.register(inputs)
         tally.add(play(registered, Claim("f0"), suspect))
-        tally.drawn_accepts += is_paper_rule_met(_matching(registered, known), len(inputs))
+        tally.note(_matching(registered, known), len(inputs))
     return tally
 
 
@@ -215,9 +147,8 @@ def grinding(liars: Accusers, innocent: Innocent) -> Tally:
         best = sorted(families, key=lambda family: -_matching(registered, known, family))
         for ordinal, family in enumerate(best, start=1):
             tally.add(play(registered, Claim(family.name, ordinal=ordinal, number=ordinal), suspect))
-            accepts = is_paper_rule_met(_matching(registered, known, family), family.size)
+            accepts = tally.note(_matching(registered, known, family), family.size)
             tally.add_paper(accepts=accepts)
-            tally.drawn_accepts += accepts
     return tally
 
 
@@ -229,9 +160,8 @@ def tiny_families(liars: Accusers, innocent: Innocent) -> Tally:
     for _ in range(liars.scale.registrations):
         registered = liars.register(inputs, TRIGGERS // TINY)
         for family in registered.statement.families:
-            accepts = is_paper_rule_met(_matching(registered, known, family), family.size)
+            accepts = tally.note(_matching(registered, known, family), family.size)
             tally.add_paper(accepts=accepts)
-            tally.drawn_accepts += accepts
             claim = Claim(family.name)
             if accepts and is_refused(file_claim(registered, claim)):
                 tally.add_refused()
@@ -276,14 +206,13 @@ def _withholding(liars: Accusers, innocent: Innocent, *, labels: bool) -> Tally:
         claimant = Withholder(frozenset(index for index, (a, b) in drawn if a == b), labels=labels)
         played = play(registered, Claim("f0", block_size=1), suspect, claimant=claimant)
         tally.add(played)
-        steps = [trial.step for trial in played.assessment.case.trials]
-        opened = [step for step in steps if step.outcome is not Outcome.WITHHELD]
-        matches = [step for step in opened if step.is_match]
+        matching = _matching(registered, known)
+        tally.note(matching, len(known))
         # The paper says nothing of what is not opened: he shows what matches, and no more.
-        tally.add_paper(accepts=is_paper_rule_met(len(matches), len(matches)))
-        tally.drawn_accepts += is_paper_rule_met(_matching(registered, known), len(known))
-        matching = [replace(opened[0], outcome=Outcome.MATCH)] * _matching(registered, known)
-        tally.unpaid += highest_log2_e(matching) >= played.log2_t
+        tally.add_paper(accepts=is_paper_rule_met(matching, matching))
+        # Were it the same here, the walk would see matches only.
+        shown = [Step(Outcome.MATCH, 1, CLASSES)] * matching
+        tally.unpaid += highest_log2_e(shown) >= played.log2_t
     return tally
 
 
@@ -308,7 +237,7 @@ def withdrawing(liars: Accusers, innocent: Innocent) -> Tally:
         for ordinal, family in enumerate(best, start=1):
             claim = Claim(family.name, ordinal=ordinal, number=ordinal, block_size=4)
             tally.add(play(registered, claim, suspect, claimant=Withdrawer()))
-            tally.drawn_accepts += is_paper_rule_met(_matching(registered, known, family), family.size)
+            tally.note(_matching(registered, known, family), family.size)
     return tally
 
 
@@ -323,7 +252,7 @@ def _fitting(name: str) -> Accuser:
             fitted = fitter(registered, innocent.network)
             played = play(registered, Claim("f0", interface=fitted.interface), fitted.suspect, claimant=HONEST)
             tally.add(played)
-            tally.add_paper(accepts=is_paper_rule_met(fitted.matches, len(inputs)))
+            tally.add_paper(accepts=tally.note(fitted.matches, len(inputs)))
             free = decide(replace(played.assessment.case, interface_bits=0))
             tally.unpaid += free.verdict == "CONFIRMED"
         return tally
