@@ -37,10 +37,11 @@ def main() -> None:
         parser.error(f"there is no panel {min(strange)!r}; there are {', '.join(PANELS)}")
     prepare_torch(1)
     name, scale = ("panels-quick", "quick") if options.quick else ("panels", "full")
-    figures: dict[str, Any] = read(name)
-    if not options.draw:
-        for panel in panels:
-            figures |= false_figures(scale) if panel == "false" else evasion_panel(scale)
+    played: dict[str, Any] = {}
+    for panel in [] if options.draw else panels:
+        played |= false_figures(scale) if panel == "false" else evasion_panel(scale)
+    figures = read(name) | played  # read late: the other panel may have been played beside this one
+    if played:
         setting = {
             "bits": BITS,
             "covers_per_trigger": COVERS_PER_TRIGGER,
