@@ -54,7 +54,7 @@ def _false_claims(accusers: dict[str, Any]) -> Iterator[str]:
     columns = (LEFT, LEFT + BAR + GAP)
     yield _text(20, 28, f"Liars against innocent networks: {confirmed} of {claims:,} claims CONFIRMED", size=16)
     yield _text(columns[0], 56, "the paper's rule accepts, share of claims")
-    yield _text(columns[1], 56, "here: the highest log2 E, as a share of the log2 T that it must reach")
+    yield _text(columns[1], 56, "here: log2 E of the claim that came nearest to the log2 T it must reach")
     for number, (name, row) in enumerate(accusers.items()):
         y = TOP - 16 + ROW * number
         yield _text(LEFT - 10, y + 11, name.replace("_", " "), anchor="end")

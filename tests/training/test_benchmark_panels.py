@@ -382,7 +382,7 @@ def test_tables_say_what_was_measured(figures):
     liars = panels.false_claims_table(figures)
     assert "| `copied_answers` | 1, 0 | 0 |" in liars
     assert "1 of 1" in liars
-    assert "| `withdrawing` | 1, 1 | 0 | - | - |" in liars
+    assert "| `withdrawing` | 1, 1 | 0 | - |" in liars
     thieves = panels.evasion_table(figures)
     assert "| 70.0% | 50%; 1 CONFIRMED, 1 " in thieves
     assert "99.0% of abstract" in thieves
