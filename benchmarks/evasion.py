@@ -31,6 +31,13 @@ RECALLS = (0.0, 0.5, 0.9)
 COVERS_PER_TRIGGER = 2
 SILENT = -1
 
+# In this order they stand in table and picture.
+EVADERS = (
+    *("none", "detector-0%-junk", "detector-50%-junk", "detector-50%-error", "detector-90%-junk", "detector-90%-error"),
+    *("triggers-error", "triggers-wavering", "odd-junk", "odd-error", "vote-1-of-3", "vote-3-of-3"),
+    *("jpeg-50", "median", "blur", "own-network"),
+)
+
 # Classes (N,) int64, SILENT for no answer, for stored images (N, C, H, W) uint8 and the digests of the same inputs.
 Answer = Callable[[Tensor, Sequence[bytes]], Tensor]
 # Which of them the thief takes for triggers: (N,) bool.

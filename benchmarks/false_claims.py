@@ -1,4 +1,4 @@
-"""The false-claim panel: liars of nine kinds accuse networks that never saw their triggers.
+"""The false-claim panel: liars of thirteen kinds accuse networks that never saw their triggers.
 
 Each works as well as he can: he knows the rules, asks the accused in private as often as he likes, and files what looks best.
 In class A the beacon draws his labels after he has committed to inputs; beside it stands what the paper's own rule says of
@@ -11,6 +11,7 @@ Source: Liu et al. 2024, "False Claims against Model Ownership Resolution"; prot
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
+from statistics import fmean
 from typing import Any
 
 from app.canonical import sha256
@@ -289,10 +290,16 @@ def false_claim_figures(scale: Scale) -> dict[str, Any]:
         told[name] = {kind: tally.figures() for kind, tally in by_kind.items()}
         totals[name] = together.figures()
     return {
-        "accuracy": {one.kind: round(one.accuracy, 4) for one in accused},
+        "accuracy": accuracy_by_kind(accused),
         "by_kind": told,
         "accusers": totals,
         "claims": sum(row["claims"] for row in totals.values()),
         "false_claims_confirmed": sum(row["class_a_confirmed"] for row in totals.values()),
         "paper_rule_accepts": sum(row["paper_rule_accepts"] for row in totals.values()),
     }
+
+
+def accuracy_by_kind(accused: Sequence[Innocent]) -> dict[str, float]:
+    """Give the mean task accuracy of each kind of innocent network."""
+    kinds = dict.fromkeys(one.kind for one in accused)
+    return {kind: round(fmean(one.accuracy for one in accused if one.kind == kind), 4) for kind in kinds}

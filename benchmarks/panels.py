@@ -17,7 +17,7 @@ import torch
 
 from app.embedding.train import prepare_torch
 from benchmarks import evasion_models, false_claims, panels_picture
-from benchmarks.evasion import COVERS_PER_TRIGGER, FALSE_POSITIVE, evasion_figures, flagged
+from benchmarks.evasion import COVERS_PER_TRIGGER, EVADERS, FALSE_POSITIVE, evasion_figures, flagged
 from benchmarks.false_claims import false_claim_figures
 from benchmarks.panel_disputes import BITS
 from benchmarks.results import keep, machine, print_figures, read, say, table, write_section
@@ -40,7 +40,7 @@ def main() -> None:
     played: dict[str, Any] = {}
     for panel in [] if options.draw else panels:
         played |= false_figures(scale) if panel == "false" else evasion_panel(scale)
-    figures = read(name) | played  # read late: the other panel may have been played beside this one
+    figures = in_order(read(name) | played)  # read late: the other panel may have been played beside this one
     if played:
         setting = {
             "bits": BITS,
@@ -70,6 +70,17 @@ def evasion_panel(scale: str) -> dict[str, Any]:
     chosen = evasion_models.SCALES[scale]
     scene = evasion_models.scene_of(chosen)
     return {"evaders": evasion_figures(scene, chosen.orders), "trained_detector_finds": flagged(scene)}
+
+
+def in_order(figures: dict[str, Any]) -> dict[str, Any]:
+    """Put accusers and evaders, which JSON keeps by name, into the order in which they are shown."""
+    orders = {"accusers": tuple(false_claims.ACCUSERS), "evaders": EVADERS}
+    shown = {
+        part: {name: figures[part][name] for name in order if name in figures[part]}
+        for part, order in orders.items()
+        if part in figures
+    }
+    return figures | shown
 
 
 def publish(figures: dict[str, Any]) -> None:
@@ -106,7 +117,7 @@ def false_claims_table(figures: dict[str, Any]) -> str:
     rows.append(("together", f"{figures['claims']:,}", figures["false_claims_confirmed"], "", "", "", ""))
     kinds = ", ".join(f"{kind} {accuracy:.1%}" for kind, accuracy in figures["accuracy"].items())
     written = table((*head, "the paper's rule accepts", "CONFIRMED if our rule against it were missing"), rows)
-    return f"{written}\n\nInnocent networks and their task accuracy: {kinds}."
+    return f"{written}\n\nTask accuracy of the innocent networks, mean of each kind: {kinds}."
 
 
 def _nearest(row: dict[str, Any]) -> str:

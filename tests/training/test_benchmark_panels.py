@@ -16,18 +16,20 @@ from app.keys.trigger_set import Family, parse_input
 from app.protocol.challenge import is_repeated, look_alike
 from app.protocol.evidence import Outcome, Step
 from benchmarks import panels, panels_picture
-from benchmarks.evasion import Wavering, caught, junk, silent, summary, told, vote
-from benchmarks.evasion_models import shuffled
+from benchmarks.evasion import EVADERS, Wavering, caught, evaders_of, junk, silent, summary, told, vote
+from benchmarks.evasion_models import Scene, shuffled
 from benchmarks.false_claim_fitting import FITTERS, _fitted, coarse, fine_labels, label_sets
 from benchmarks.false_claim_inputs import adversarial_examples, noise
 from benchmarks.false_claim_models import SEEN, Innocent, classes_of, suspect_of
 from benchmarks.false_claim_tally import Tally
 from benchmarks.false_claims import (
+    ACCUSERS,
     MASTER,
     NAMES,
     Accusers,
     Withdrawer,
     Withholder,
+    accuracy_by_kind,
     copied_answers,
     grinding,
     tiny_families,
@@ -386,6 +388,26 @@ def test_tables_say_what_was_measured(figures):
     thieves = panels.evasion_table(figures)
     assert "| 70.0% | 50%; 1 CONFIRMED, 1 " in thieves
     assert "99.0% of abstract" in thieves
+
+
+def test_rows_stand_in_the_order_of_the_panels_and_none_is_lost():
+    kept = {"accusers": dict.fromkeys(sorted(ACCUSERS), 1), "evaders": dict.fromkeys(sorted(EVADERS), 2), "claims": 3}
+    shown = panels.in_order(kept)
+    assert shown == kept
+    assert list(shown["accusers"]) == list(ACCUSERS)
+    assert list(shown["evaders"]) == list(EVADERS)
+
+
+def test_every_evader_has_its_place():
+    network = build("mlp", SEEN, 10)
+    one = registered(noise(4))
+    scene = Scene(one, (), LabelledSet(IMAGES, torch.zeros(200)), network, network, network, (network,) * 2, network)
+    assert tuple(evader.name for evader in evaders_of(scene)) == EVADERS
+
+
+def test_accuracy_is_the_mean_of_a_kind(network):
+    accused = [Innocent("a", network, 0.5), Innocent("b", network, 0.1), Innocent("a", network, 0.7)]
+    assert accuracy_by_kind(accused) == {"a": 0.6, "b": 0.1}
 
 
 def test_the_picture_is_svg_with_a_row_for_each(figures):
