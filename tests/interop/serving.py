@@ -70,7 +70,7 @@ def launch_of(name: str, port: int, folder: Path, weights: Path) -> Launch:
             ports = {"HTTP": port, "GRPC": free_port(), "METRICS": free_port()}
             settings = {f"MLSERVER_{kind}_PORT": str(value) for kind, value in ports.items()}
             return Launch(
-                ["-m", "mlserver", "start", str(HERE / name)],
+                ["-c", "from mlserver.cli import main; main()", "start", str(HERE / name)],
                 "/v2/models/digits/ready",
                 {**settings, "MLSERVER_HOST": "127.0.0.1", "MLSERVER_PARALLEL_WORKERS": "0"},
             )

@@ -2,8 +2,7 @@
 
 import pytest
 
-from app.protocol.interface import BUILT_IN_BITS, BY_CLAIMANT, Interface, interface_bits
-from tests.integration.asking import RULES, now
+from app.protocol.interface import Interface
 from tests.interop.stolen import TRIGGERS
 
 pytestmark = pytest.mark.interop

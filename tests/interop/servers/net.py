@@ -1,4 +1,4 @@
-"""The network behind every server of these tests, as somebody would write it who was handed the weights: no Trapstreet in it."""
+"""The network behind every server of these tests, as whoever was handed the weights would write it: no Trapstreet in it."""
 
 import io
 import os

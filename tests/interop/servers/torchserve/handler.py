@@ -1,6 +1,7 @@
 """TorchServe's handler: pictures answered by labels with probabilities, pixels by scores."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 from net import CLASSES, digits
@@ -11,7 +12,7 @@ class Handler:
 
     def initialize(self, context) -> None:
         """Load the network; its weights lie in the archive."""
-        os.environ["DIGITS_WEIGHTS"] = os.path.join(context.system_properties["model_dir"], "digits.safetensors")
+        os.environ["DIGITS_WEIGHTS"] = str(Path(context.system_properties["model_dir"]) / "digits.safetensors")
         self.network = digits()
 
     def handle(self, data, context):
