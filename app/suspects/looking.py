@@ -88,7 +88,7 @@ def try_candidates(  # what one question needs
         suspect = Suspect(endpoint, asked_with, class_count, credentials, by_ranking=True)
         asked = ask_once(Question(0, question.encode()), suspect, rules, Manner(limits=LIMITS), now)
         request = load_adapter(interface.adapter).encode_request(interface.options, interface.preprocessing, question)
-        tried.append(Tried(interface, f"{request.method} {request.path}", asked))
+        tried.append(Tried(interface, f"{request.method} {request.path or '/'}", asked))
         if not asked.error:
             break
     return tried
