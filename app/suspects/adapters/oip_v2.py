@@ -44,7 +44,7 @@ class OipV2(FramedAdapter):
     about = About(
         serves="KServe, MLServer, Triton",
         unknown="tensor names where the metadata is empty; whether scores are probabilities or logits",
-        tried="live (KServe, MLServer); Triton by recorded bodies",
+        tried="live (KServe, MLServer; raw tensors with KServe); Triton by recorded bodies, never live",
     )
 
     def frame(self, options: Mapping[str, Any], rules: Preprocessing, kind: str, shape: tuple[int, ...]) -> Frame:
