@@ -8,7 +8,7 @@ RUN    := $(VENV)/bin
 .PHONY: help demo test test-interop lint format serve measure benchmarks clean
 
 help:  ## list the commands
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 16
 
 demo: $(VENV)/.demo  ## show the whole service at work: about two minutes after the first download
 	$(RUN)/trapstreet demo
