@@ -5,7 +5,19 @@ Importing this loads neither torch nor numpy: commands that train or draw do so 
 
 import typer
 
-from app.cli import agents, auditor, claims, covers, demonstration, detection, keygen, processes, survival, suspects, vendor
+from app.cli import (
+    agents,
+    auditor,
+    claims,
+    covers,
+    demonstration,
+    detection,
+    keygen,
+    processes,
+    survival,
+    suspects,
+    vendor,
+)
 
 main = typer.Typer(
     name="trapstreet",

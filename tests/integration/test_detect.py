@@ -113,7 +113,11 @@ def test_nobody_there_is_said_after_one_request():
 @pytest.mark.parametrize(
     ("script", "error", "status"),
     [
-        (forever(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", b"10000\r\n" + b" " * 65_536 + b"\r\n"), "too_large", 200),
+        (
+            forever(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", b"10000\r\n" + b" " * 65_536 + b"\r\n"),
+            "too_large",
+            200,
+        ),
         (response(b"", status="302 Found", headers=b"location: http://127.0.0.1:1/\r\n"), "", 302),
         (always(b"SSH-2.0-OpenSSH_9.2\r\n\r\n"), "not_http", None),
         (response(b"\x1b[2J\xe2\x80\xae"), "", 200),

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -48,8 +49,7 @@ def launch_of(name: str, port: int, folder: Path, weights: Path) -> Launch:
         case "gradio":
             return Launch(program, "/gradio_api/info", {"GRADIO_ANALYTICS_ENABLED": "False"})
         case "ray_serve":
-            # Its sockets' paths must be short.
-            return Launch(program, "/-/healthz", {"RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": "/tmp"})
+            return Launch(program, "/-/healthz", {"RAY_USAGE_STATS_ENABLED": "0"})
         case "bentoml":
             serve = ["-m", "bentoml", "serve", "service:Digits", "--host", "127.0.0.1", "--port", str(port)]
             return Launch(
@@ -118,11 +118,23 @@ def python_of(name: str) -> Path:
 @contextmanager
 def running(name: str, folder: Path, weights: Path) -> Iterator[str]:
     """Start a server, wait until it is ready, give its URL, and end it with all its children."""
+    # Ray's sockets lie in its temporary folder, and their paths must be short.
+    with (
+        TemporaryDirectory(prefix="served", ignore_cleanup_errors=True) as short,
+        _started(name, folder, weights, short) as url,
+    ):
+        yield url
+
+
+@contextmanager
+def _started(name: str, folder: Path, weights: Path, short: str) -> Iterator[str]:
     python, port = python_of(name), free_port()
     launch = launch_of(name, port, folder, weights)
     environment = {
         "PATH": f"{python.parent}:{os.environ['PATH']}",
         "HOME": str(folder),
+        "TMPDIR": short,
+        "RAY_TMPDIR": short,
         "PYTHONPATH": f"{HERE}:{HERE / name}",
         "PYTHONDONTWRITEBYTECODE": "1",
         "DIGITS_WEIGHTS": str(weights),

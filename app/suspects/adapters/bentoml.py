@@ -16,7 +16,7 @@ class BentoML(RoutedAdapter):
     about = About(
         serves="BentoML services",
         unknown="what the method returns means: it is the owner's own; what stands in /schema.json may lack types",
-        tried="live",
+        tried="live (BentoML 1.4.39)",
     )
     usual_route = "predict"
     usual_name = "image"

@@ -46,7 +46,7 @@ class Gradio(FramedAdapter):
     about = About(
         serves="Gradio apps, Hugging Face Spaces made with it",
         unknown="the classes that a Label component leaves out; how the page's own code changes a picture",
-        tried="live",
+        tried="live (Gradio 6.31.0)",
     )
 
     def frame(

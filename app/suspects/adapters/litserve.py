@@ -15,7 +15,7 @@ class LitServe(RoutedAdapter):
     about = About(
         serves="LitServe",
         unknown="names of fields: its metadata says nothing of them; whether scores are probabilities or logits",
-        tried="live",
+        tried="live (LitServe 0.2.19)",
     )
     usual_route = "predict"
     usual_name = "input"

@@ -37,7 +37,7 @@ class MLflow(FramedAdapter):
     about = About(
         serves="MLflow's scoring server and what speaks like it (Databricks, SageMaker images made by MLflow)",
         unknown="the model's signature, which no route tells; whether scores are probabilities or logits",
-        tried="live",
+        tried="live (MLflow 3.17.2)",
     )
 
     def frame(

@@ -44,7 +44,7 @@ class OipV2(FramedAdapter):
     about = About(
         serves="KServe, MLServer, Triton",
         unknown="tensor names where the metadata is empty; whether scores are probabilities or logits",
-        tried="live (KServe, MLServer; raw tensors with KServe); Triton by recorded bodies, never live",
+        tried="live (KServe 0.21.0, raw tensors, too; MLServer 1.7.1); Triton by recorded bodies, never live",
     )
 
     def frame(self, options: Mapping[str, Any], rules: Preprocessing, kind: str, shape: tuple[int, ...]) -> Frame:

@@ -16,7 +16,7 @@ class RayServe(RoutedAdapter):
     about = About(
         serves="Ray Serve",
         unknown="everything about the request and the answer: both are the owner's own",
-        tried="live",
+        tried="live (Ray 2.60.0)",
     )
     usual_route = ""
     usual_name = "image"

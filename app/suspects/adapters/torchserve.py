@@ -51,7 +51,7 @@ class TorchServe(FramedAdapter):
     about = About(
         serves="TorchServe",
         unknown="what a handler takes and gives: its metadata says neither; labels in plain text, which are no JSON",
-        tried="live",
+        tried="live (TorchServe 0.12.0)",
     )
 
     def frame(

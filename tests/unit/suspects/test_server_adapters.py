@@ -1,6 +1,7 @@
 """Adapters of model servers: requests come back, live servers' recorded answers are read, everything else has a name."""
 
 import json
+import re
 import struct
 from pathlib import Path
 
@@ -211,6 +212,15 @@ def test_what_a_live_server_answered_is_read_as_it_was(path):
 def test_an_adapter_that_says_it_was_tried_live_has_an_answer_and_a_refusal_to_show(name):
     kinds = {part for path in LIVE if path.split("/")[1] == name for part in ("answer", "refused") if part in path}
     assert kinds == {"answer", "refused"}
+    shown = {path.split("/")[2].split("-")[1] for path in LIVE if path.split("/")[1] == name}
+    assert shown == set(re.findall(r"[0-9]+\.[0-9]+\.[0-9]+", ADAPTERS[name].about.tried))
+
+
+@pytest.mark.parametrize("server", sorted({path.split("/")[2].rsplit("-", 2)[0] for path in LIVE}))
+def test_recorded_answers_are_of_the_server_that_the_interop_tests_start(server):
+    name, version = server.split("-")
+    pins = (HERE.parents[1] / "interop" / "servers" / name / "requirements.txt").read_text().splitlines()
+    assert f"{name.removesuffix('_serve')}=={version}" in pins
 
 
 def answers(name, options, response, status=200, by="index"):
