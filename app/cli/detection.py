@@ -1,6 +1,8 @@
 """The command `suspect detect`."""
 
 import hashlib
+import json
+import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from ipaddress import ip_network
@@ -82,7 +84,7 @@ def _told(seen: Sequence[Seen], tried: Sequence[Tried], *, answered: bool) -> di
 
 def _with_map(tried: Tried) -> dict[str, Any]:
     """Give the interface that was answered: by name where the labels are no numbers."""
-    by = "index" if all(label.isdecimal() for label in tried.asked.labels) else "name"
+    by = "index" if all(label.isascii() and label.isdecimal() for label in tried.asked.labels) else "name"
     return {**tried.interface.to_json(), "label_map": {"by": by}}
 
 
@@ -94,7 +96,7 @@ def _explain(told: dict[str, Any]) -> None:
         say(f"{each['method']:<5}{each['path']:<32}{each['status'] or '-':<5}{each['answer']}")
     for each in told["tried"]:
         interface = each["interface"]
-        say(f"\ntried {interface['adapter']} {interface['options']} {interface['preprocessing']}")
+        say(f"\ntried {_as_options(interface)}")
         say(f"  {each['request']}  {each['sent']}")
         say(f"  {each['status'] or '-'}  {each['answer']}")
         say(f"  refused: {each['error']}" if each["error"] else f"  labels: {' '.join(each['labels'])}")
@@ -103,11 +105,9 @@ def _explain(told: dict[str, Any]) -> None:
 
 def _advice(told: dict[str, Any]) -> str:
     if told["interface"] is not None:
-        chosen = told["interface"]
         return (
-            f"\nproposed: {chosen['adapter']}, options {chosen['options']}, preprocessing {chosen['preprocessing']}, labels "
-            f"by {chosen['label_map']['by']}\nThat it answers does not show that the preprocessing is right: ask about "
-            "pictures whose class you know."
+            f"\nproposed, as options of `dispute`:\n  {_as_options(told['interface'])}\nThat it answers does not show that "
+            "the preprocessing is right: ask about pictures whose class you know, or let the service derive the interface."
         )
     if told["tried"]:
         return (
@@ -119,6 +119,14 @@ def _advice(told: dict[str, Any]) -> str:
         "lists none (TensorFlow Serving, TorchServe), --header-file where it wants a key; cloud services have adapters of "
         "their own (docs/adapters.md), and generic_json takes a template of yours"
     )
+
+
+def _as_options(interface: dict[str, Any]) -> str:
+    """Write an interface as a shell takes it; names in it may be the server's."""
+    words = ["--adapter", interface["adapter"]]
+    for name in ("options", "preprocessing", "label_map"):
+        words += [f"--{name.replace('_', '-')}", json.dumps(interface[name])]
+    return shlex.join(words)
 
 
 def _networks(names: Sequence[str]) -> tuple[Any, ...]:

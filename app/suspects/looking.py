@@ -52,10 +52,14 @@ async def _look(endpoint: str, rules: NetworkRules, credentials: Credentials | N
 
         async def see(wanted: Look) -> None:
             url = address.url(wanted.path)
-            own = {"accept": "application/json, text/plain"} | (
-                {"content-type": "application/json"} if wanted.body else {}
-            )
-            exchange = await client.send(wanted.method, url, sign(wanted.method, url, own, wanted.body), wanted.body)
+            own = {"accept": "application/json, text/plain"}
+            if wanted.body:
+                own["content-type"] = "application/json"
+            headers = sign(wanted.method, url, own, wanted.body)
+            exchange = await client.send(wanted.method, url, headers, wanted.body)
+            if exchange.error == "connection_lost":
+                # A kept connection may be closed just when it is used again.
+                exchange = await client.send(wanted.method, url, headers, wanted.body)
             if exchange.error in UNREACHABLE:
                 raise SuspectUnreachable(f"{wanted.method} {url}: {exchange.error}")
             seen.append(Seen(wanted, exchange.status, exchange.body, exchange.error))

@@ -47,7 +47,10 @@ def test_a_person_sees_each_request_its_answer_and_the_proposal():
     assert result.exit_code == 0, result.output
     assert 'GET  /v1/models                      200  {"models": ["digits"]}' in result.output
     assert "POST /v1/models/digits:predict" in result.output
-    assert "proposed: kserve_v1" in result.output
+    proposed = (
+        """--adapter kserve_v1 --options '{"model": "digits"}' --preprocessing '{}' --label-map '{"by": "index"}'"""
+    )
+    assert f"proposed, as options of `dispute`:\n  {proposed}\n" in result.output
 
 
 def test_labels_that_are_no_numbers_are_mapped_by_name():
