@@ -5,16 +5,19 @@ VENV   := .venv
 PIP    := $(VENV)/bin/pip
 RUN    := $(VENV)/bin
 
-.PHONY: help demo test lint format serve measure benchmarks clean
+.PHONY: help demo test test-interop lint format serve measure benchmarks clean
 
 help:  ## list the commands
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 16
 
 demo: $(VENV)/.demo  ## show the whole service at work: about two minutes after the first download
 	$(RUN)/trapstreet demo
 
 test: $(VENV)/.test lint  ## run all checks and all tests that need no other server
 	$(RUN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered
+
+test-interop: $(VENV)/.test  ## ask eight real model servers about a stolen network: 9 GB of environments, a quarter of an hour
+	$(RUN)/python -m pytest -m interop tests/interop
 
 lint: $(VENV)/.test  ## formatting, lint, types, import contracts
 	$(RUN)/ruff format --check .

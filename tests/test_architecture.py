@@ -26,14 +26,17 @@ from app.protocol.interface import Interface, InterfaceOrigin
 from app.protocol.records import ENTRIES, FilingRecord, Policy
 from app.protocol.transcript import AskedQuery, Query, Role
 from app.settings import Settings
+from app.suspects.adapters import ADAPTERS
 from app.suspects.adapters.answers import REASONS
 from app.suspects.transport import TRANSPORT_ERRORS
 from tests.write_docs import (
+    ADAPTERS_PAGE,
     BESIDE,
     CLI_PAGE,
     COMMAND,
     README,
     ROOT,
+    adapters_table,
     cli_page,
     command_names,
     fenced,
@@ -229,6 +232,15 @@ def test_the_page_of_commands_is_what_the_program_prints():
 def test_every_command_has_help_and_json(name):
     text = help_text(name.split())
     assert "--json" in text
+
+
+def test_the_table_of_adapters_is_what_they_say_and_send():
+    assert marked(ADAPTERS_PAGE.read_text(), "adapters") == adapters_table(), f"run {COMMAND}"
+
+
+def test_every_adapter_has_an_example_in_its_page():
+    page = ADAPTERS_PAGE.read_text()
+    assert {name for name in ADAPTERS if f"--adapter {name}" not in page} == set()
 
 
 def test_the_tree_in_the_readme_is_the_tree():

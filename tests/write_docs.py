@@ -1,22 +1,28 @@
 """What the documentation says of the program, taken from the program: `python -m tests.write_docs` writes it anew.
 
-docs/cli.md as a whole, and in README.md the tree and the settings, between their marks. `test_architecture.py` compares.
+docs/cli.md as a whole; in README.md the tree and the settings, in docs/adapters.md the table, between their marks.
+`test_architecture.py` compares.
 """
 
 import ast
 import re
 from pathlib import Path
 from textwrap import fill
+from typing import Any, cast
 
 import click
 import typer.main
 from typer.testing import CliRunner
 
+from app.canonical import encode_json
 from app.cli.commands import main as trapstreet
 from app.settings import Settings
+from app.suspects.adapters import ADAPTERS
+from app.suspects.adapters.codec import Preprocessing
+from app.suspects.adapters.frame import HOLE, FramedAdapter
 
 ROOT = Path(__file__).parents[1]
-README, CLI_PAGE = ROOT / "README.md", ROOT / "docs" / "cli.md"
+README, CLI_PAGE, ADAPTERS_PAGE = ROOT / "README.md", ROOT / "docs" / "cli.md", ROOT / "docs" / "adapters.md"
 
 COMMAND = "python -m tests.write_docs"
 HELP_WIDTH = 100
@@ -25,12 +31,12 @@ LINE = 116
 # What stands beside `app/`; everything that git knows at the top is named here.
 BESIDE = {
     "migrations/": "the schema, with procrastinate's and the rights of both roles in it",
-    "tests/": "unit (no I/O), integration (a real Postgres), flows (through HTTP), training, gpu, vectors",
+    "tests/": "unit (no I/O), integration (a real Postgres), flows (HTTP), training, gpu, interop (real servers), vectors",
     "benchmarks/": "what a mark costs, what the service promises about memory and speed: measured",
     "docs/": "protocol, threat model, decisions, commands, error codes",
     "pyproject.toml": "dependencies, checks, import contracts",
     "constraints.txt": "every version, torch's too",
-    "Makefile": "demo, test, lint, format, serve, measure, benchmarks",
+    "Makefile": "demo, test, test-interop, lint, format, serve, measure, benchmarks",
     "Dockerfile": "two images: web without torch, GPU worker with it",
     "docker-compose.yml": "Postgres, migrate, web, worker, GPU worker, demo",
 }
@@ -64,6 +70,34 @@ def help_text(arguments: list[str]) -> str:
     assert result.exit_code == 0, result.output
     lines = [line.rstrip() for line in click.unstyle(result.output).strip("\n").splitlines()]
     return "\n".join(lines).strip("\n") + "\n"
+
+
+# What has no default; everything else in the table of adapters is what they do without options.
+NEEDED: dict[str, dict[str, Any]] = {
+    **{name: {"model": "MODEL"} for name in ("kserve_v1", "oip_v2", "tf_serving", "torchserve")},
+    "replicate": {"model": "OWNER/NAME"},
+    "generic_json": {"template": {"your": {"$input": "pixels_nested"}}, "path": "your.path", "result": "any"},
+}
+
+
+def adapters_table() -> str:
+    """List every adapter: who speaks it, what is sent, what it cannot know, how it was tried."""
+    rows = ["| adapter | speaks with | a request | cannot know | tried |", "|---|---|---|---|---|"]
+    for name, adapter in ADAPTERS.items():
+        about = adapter.about
+        rows.append(f"| `{name}` | {about.serves} | {_request_of(name)} | {about.unknown} | {about.tried} |")
+    return "\n".join(rows)
+
+
+def _request_of(name: str) -> str:
+    """Show what is sent for a small picture: the path below the endpoint, and the body with `INPUT` in the input's place."""
+    frame = cast("FramedAdapter", ADAPTERS[name]).frame(NEEDED.get(name, {}), Preprocessing(), "image", (8, 8, 1))
+    way = {"nested": "numbers"}.get(frame.encoding, frame.encoding.replace("_", ", "))
+    if frame.body is not None:
+        body = encode_json(frame.body).replace(encode_json(HOLE), b"INPUT").decode()
+        return f"`{frame.path or '(the endpoint)'}` `{body}` ({way})"
+    wrapped = f", as a form's file `{frame.form_field}`" if frame.form_field else " as the whole body"
+    return f"`{frame.path or '(the endpoint)'}` {way}{wrapped}"
 
 
 def settings_table() -> str:
@@ -155,6 +189,7 @@ def main() -> None:
     CLI_PAGE.write_text(cli_page())
     readme = replace_marked(README.read_text(), "tree", fenced(tree()))
     README.write_text(replace_marked(readme, "settings", settings_table()))
+    ADAPTERS_PAGE.write_text(replace_marked(ADAPTERS_PAGE.read_text(), "adapters", adapters_table()))
 
 
 if __name__ == "__main__":

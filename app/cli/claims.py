@@ -21,7 +21,9 @@ from app.protocol.records import FilingRecord, Policy
 POLL_SECONDS = 1.0
 
 
-Adapter = Annotated[str, typer.Option(help="The suspect's protocol: kserve_v1, oip_v2 or generic_json.")]
+Adapter = Annotated[
+    str, typer.Option(help="The suspect's protocol, one of docs/adapters.md; `suspect detect` finds it.")
+]
 Options = Annotated[str, typer.Option(help="The adapter's options as JSON.")]
 Preprocessing = Annotated[str, typer.Option(help="Preprocessing as JSON.")]
 LabelMapText = Annotated[str, typer.Option(help="Label map as JSON.")]

@@ -5,7 +5,19 @@ Importing this loads neither torch nor numpy: commands that train or draw do so 
 
 import typer
 
-from app.cli import agents, auditor, claims, covers, demonstration, keygen, processes, survival, suspects, vendor
+from app.cli import (
+    agents,
+    auditor,
+    claims,
+    covers,
+    demonstration,
+    detection,
+    keygen,
+    processes,
+    survival,
+    suspects,
+    vendor,
+)
 
 main = typer.Typer(
     name="trapstreet",
@@ -18,6 +30,7 @@ main = typer.Typer(
 for commands in (demonstration, processes, keygen, covers, vendor, survival, claims, agents, auditor):
     for command in commands.COMMANDS:
         main.command()(command)
+suspects.suspect.command()(detection.detect)
 main.add_typer(suspects.suspect)
 
 __all__ = ["main"]

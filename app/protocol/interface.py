@@ -37,8 +37,9 @@ BITS_PER_BYTE = 8
 # Dearer than any evidence that a dispute can bring: K = 65,536 and 256 matches give as many bits.
 MAX_INTERFACE_BITS = 4096
 
-# Options that only say where the model lives. They are part of the address and cost nothing.
-ADDRESS_OPTIONS = frozenset({"model", "version"})
+# Options that only say where the model lives. They are part of the address and cost nothing: what they may hold (segments of
+# a path) could stand in the endpoint's path as well, which is free.
+ADDRESS_OPTIONS = frozenset({"model", "version", "route"})
 
 MAX_MAPPED_LABELS = 65_536
 

@@ -9,27 +9,41 @@ from collections.abc import Mapping
 from app.errors import Malformed, SuspectMisbehaved
 from app.protocol.interface import Interface
 from app.suspects.adapters.azure_ml import AzureML
+from app.suspects.adapters.bentoml import BentoML
 from app.suspects.adapters.contract import Adapter, Answer, Request
 from app.suspects.adapters.generic_json import GenericJson
+from app.suspects.adapters.gradio import Gradio
 from app.suspects.adapters.huggingface import HuggingFace
 from app.suspects.adapters.kserve_v1 import KServeV1
+from app.suspects.adapters.litserve import LitServe
+from app.suspects.adapters.mlflow import MLflow
 from app.suspects.adapters.oip_v2 import OipV2
+from app.suspects.adapters.ray_serve import RayServe
 from app.suspects.adapters.replicate import Replicate
 from app.suspects.adapters.roboflow import Roboflow
 from app.suspects.adapters.sagemaker import SageMaker
+from app.suspects.adapters.tf_serving import TFServing
+from app.suspects.adapters.torchserve import TorchServe
 from app.suspects.adapters.vertex import Vertex
 
 __all__ = ["ADAPTERS", "Adapter", "Answer", "Request", "check_interface", "load_adapter", "read_answer"]
 
 ADAPTERS: Mapping[str, Adapter] = {
     "azure_ml": AzureML(),
+    "bentoml": BentoML(),
     "generic_json": GenericJson(),
+    "gradio": Gradio(),
     "huggingface": HuggingFace(),
     "kserve_v1": KServeV1(),
+    "litserve": LitServe(),
+    "mlflow": MLflow(),
     "oip_v2": OipV2(),
+    "ray_serve": RayServe(),
     "replicate": Replicate(),
     "roboflow": Roboflow(),
     "sagemaker": SageMaker(),
+    "tf_serving": TFServing(),
+    "torchserve": TorchServe(),
     "vertex": Vertex(),
 }
 

@@ -110,6 +110,22 @@ def unwrapped(value: Any) -> Any:
     return value
 
 
+# What servers without a protocol of their own call the whole answer.
+ENVELOPES = ("predictions", "prediction", "outputs", "output", "results", "result")
+
+
+def inside_envelope(value: Any) -> Any:
+    """Take what stands in an answer's object under one of the usual names; anything else is given as it is.
+
+    A number with a fraction under such a name is the score of a class that is called so.
+    """
+    if isinstance(value, dict):
+        for name in ENVELOPES:
+            if name in value and not isinstance(value[name], float):
+                return value[name]
+    return value
+
+
 def answer_to_one(value: Any, score_count: int | None) -> Answer:
     """Read one prediction that may stand alone or as the only item of a batch.
 

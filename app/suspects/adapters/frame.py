@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 from app.canonical import Record, encode_json
 from app.keys.trigger_set import ImageInput, TensorInput
+from app.suspects.adapters import multipart
 from app.suspects.adapters.answers import parse_answer_body
 from app.suspects.adapters.codec import Preprocessing, parse_body, parse_preprocessing, sent_value
 from app.suspects.adapters.contract import Adapter, Answer, Request
@@ -30,6 +31,9 @@ R = TypeVar("R", bound=Record)
 # One segment of a path: nothing that a server or proxy could read as another path.
 SEGMENT = r"[A-Za-z0-9_~-][A-Za-z0-9._~-]*"
 
+# A path of such segments, without the slash in front.
+ROUTE = f"{SEGMENT}(?:/{SEGMENT})*"
+
 # Where the input goes. Its quotes cannot stand inside a JSON string, so an encoded frame holds these bytes at most once.
 HOLE = {"$input": ""}
 
@@ -38,7 +42,8 @@ HOLE = {"$input": ""}
 class Frame:
     """Where a request goes, and its JSON body with `HOLE` in the input's place; None is the picture as the whole body.
 
-    `media_type` stands where the body's own does not fit; `more_headers` are the same for every input.
+    `media_type` stands where the body's own does not fit; `more_headers` are the same for every input. With `form_field` the
+    picture is no whole body, but a form's file of this name.
     """
 
     path: str
@@ -47,12 +52,18 @@ class Frame:
     pointer: str = "/options/encoding"
     media_type: str | None = None
     more_headers: tuple[tuple[str, str], ...] = ()
+    form_field: str | None = None
 
     @property
     def headers(self) -> tuple[tuple[str, str], ...]:
         """Give the headers of the request."""
         own = "application/json" if self.body is not None else MEDIA_TYPES.get(self.encoding, "text/plain")
+        own = own if self.form_field is None else multipart.CONTENT_TYPE
         return (("content-type", self.media_type or own), ("accept", "application/json"), *self.more_headers)
+
+    def file(self, name: str) -> tuple[str, str, str]:
+        """Give name, file name and media type of a form's file."""
+        return name, f"image.{self.encoding}", MEDIA_TYPES[self.encoding]
 
 
 def parse_options(form: type[R], options: Mapping[str, Any]) -> R:
@@ -107,7 +118,10 @@ class FramedAdapter(Adapter, Protocol):
         rules = self.rules(options, preprocessing, question.kind, question.shape)
         frame = self.frame(options, rules, question.kind, question.shape)
         if frame.body is None:
-            return Request(frame.path, write_body(frame.encoding, rules, question), headers=frame.headers)
+            data = write_body(frame.encoding, rules, question)
+            if frame.form_field is not None:
+                data = multipart.write_form(*frame.file(frame.form_field), data)
+            return Request(frame.path, data, headers=frame.headers)
         value = write_input(frame.encoding, rules, question)
         body = encode_json(frame.body).replace(encode_json(HOLE), value)
         return Request(frame.path, body, headers=frame.headers)
@@ -125,6 +139,8 @@ class FramedAdapter(Adapter, Protocol):
         rules = self.rules(options, preprocessing, kind, shape)
         frame = self.frame(options, rules, kind, shape)
         if frame.body is None:
+            if frame.form_field is not None:
+                body = multipart.read_form(*frame.file(frame.form_field), body)
             return read_body(frame.encoding, rules, body, kind, shape)
         value = sent_value(frame.body, parse_body(body), HOLE)
         return read_input(frame.encoding, rules, value, kind, shape)

@@ -72,7 +72,7 @@ class GenericJson(FramedAdapter):
     about = About(
         serves="any endpoint that takes a JSON object and answers with JSON",
         unknown="everything that the options do not say",
-        tried="live",
+        tried="with servers of our own",
     )
 
     def rules(

@@ -45,6 +45,11 @@ def tolerance_of(encoding: str) -> int:
     return JPEG_TOLERANCE if encoding.startswith("jpeg") else 0
 
 
+def usual_encoding(picture: str, rules: Preprocessing, kind: str) -> str:
+    """Give the encoding that carries an input where none is named: this picture, or numbers where no picture can."""
+    return picture if kind == "image" and rules == Preprocessing(size=rules.size) else "nested"
+
+
 def check_encoding(encoding: str, rules: Preprocessing, kind: str, pointer: str) -> None:
     """Refuse an encoding that cannot carry what the preprocessing makes of an input.
 

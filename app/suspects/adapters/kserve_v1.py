@@ -31,7 +31,7 @@ class KServeV1(FramedAdapter):
     about = About(
         serves="KServe, MLServer's older clients",
         unknown="what stands behind a score: probabilities and logits look alike",
-        tried="live",
+        tried="live (KServe 0.21.0)",
     )
 
     def frame(

@@ -93,13 +93,19 @@ def test_one_spoilt_value_gives_labels_or_a_named_error(path, data):
 
 ADDRESSED = [
     ("azure_ml", {}),
+    ("bentoml", {}),
     ("generic_json", {"template": {"x": {"$input": "pixels_flat"}}, "path": "@", "result": "any"}),
     ("huggingface", {}),
     ("kserve_v1", {"model": "m"}),
+    ("litserve", {}),
+    ("mlflow", {}),
     ("oip_v2", {"model": "m"}),
+    ("ray_serve", {}),
     ("replicate", {"version": VERSION}),
     ("roboflow", {}),
     ("sagemaker", {}),
+    ("tf_serving", {"model": "m"}),
+    ("torchserve", {"model": "m"}),
     ("vertex", {}),
 ]
 
