@@ -15,8 +15,9 @@ from app.cli.parent import WithParent, stop_with_parent
 from app.cli.vendor import DEFAULT_URL, ApiKey, LogKey, Url
 from app.errors import Unavailable
 
-# After an opening the next is soon asked for: waits begin here and double up to those of an idle agent.
-FIRST_WAIT_SECONDS = 0.05
+# After an opening the next is soon asked for: waits begin here, double up to those of an agent whose dispute is being asked,
+# and are an idle agent's only after a while in which nothing was asked for.
+FIRST_WAIT_SECONDS, BUSY_WAIT_SECONDS, IDLE_AFTER_SECONDS = 0.05, 0.25, 60.0
 
 
 def agent(
@@ -42,7 +43,7 @@ def agent(
         key = read_key_file(key_file, passphrase_file)
         with ApiClient(url, api_key, log_key) as client:
             answering = Agent(client, key, lambda event: _tell(event, as_json=as_json), registration=registration)
-            is_announced, wait_seconds = False, poll_seconds
+            is_announced, waits = False, Waits(poll_seconds)
             while True:
                 try:
                     if not is_announced:
@@ -54,8 +55,28 @@ def agent(
                     # A service that is away comes back; the openings it asks for then are the same.
                     error_console.print(error.message, markup=False)
                     opened = 0
-                wait_seconds = FIRST_WAIT_SECONDS if opened else min(2 * wait_seconds, poll_seconds)
-                time.sleep(wait_seconds)
+                time.sleep(waits.after(opened))
+
+
+class Waits:
+    """How long an agent waits before it looks again."""
+
+    def __init__(self, idle_seconds: float) -> None:
+        """Begin as an agent that is idle, and waits so long."""
+        self._idle_seconds = idle_seconds
+        self._last_seconds = idle_seconds
+        self._waited_seconds = IDLE_AFTER_SECONDS
+
+    def after(self, opened: int) -> float:
+        """Give the seconds to wait after a look at which so many blocks were opened."""
+        if opened:
+            self._last_seconds, self._waited_seconds = FIRST_WAIT_SECONDS, 0.0
+        else:
+            is_busy = self._waited_seconds < IDLE_AFTER_SECONDS
+            most = min(BUSY_WAIT_SECONDS, self._idle_seconds) if is_busy else self._idle_seconds
+            self._last_seconds = min(2 * self._last_seconds, most)
+        self._waited_seconds += self._last_seconds
+        return self._last_seconds
 
 
 def _tell(event: dict[str, Any], *, as_json: bool) -> None:

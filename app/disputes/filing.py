@@ -6,10 +6,12 @@ confirmed even if every trigger matched is refused.
 Source: protocol.md sections 5.1, 5.2 and 6.
 """
 
+from collections import OrderedDict
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from threading import Lock
 from uuid import UUID
 
 from obstore.store import ObjectStore
@@ -35,6 +37,7 @@ from app.storage.objects import get_bytes
 
 # A cover set is read whole, by the API once and by the worker for every block: some hundred photographs.
 MAX_COVER_SET_BYTES = 64 * 1024 * 1024
+KEPT_COVER_SETS = 2
 
 # What one dispute may ask, so that it ends and its evidence fits in memory: triggers, and all questions with covers.
 MAX_ASKED = 2048
@@ -302,11 +305,34 @@ class DisputeCovers:
     seen: frozenset[int] = frozenset()
 
 
-def dispute_covers(store: ObjectStore, row: DisputeRow, record: FilingRecord, statement: Statement) -> DisputeCovers:
+class CoverShelf:
+    """The cover sets read last: each block needs the whole set, and parsing it takes as long as many questions."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._known: OrderedDict[bytes, CoverSet | LabelledCoverSet] = OrderedDict()
+
+    def read(self, store: ObjectStore, digest: bytes) -> CoverSet | LabelledCoverSet:
+        """Read a cover set by its digest."""
+        with self._lock:
+            if digest in self._known:
+                self._known.move_to_end(digest)
+                return self._known[digest]
+        covers = parse_cover_set(get_bytes(store, digest, MAX_COVER_SET_BYTES))
+        with self._lock:
+            self._known[digest] = covers
+            if len(self._known) > KEPT_COVER_SETS:
+                self._known.popitem(last=False)
+        return covers
+
+
+def dispute_covers(
+    store: ObjectStore, shelf: CoverShelf, row: DisputeRow, record: FilingRecord, statement: Statement
+) -> DisputeCovers:
     """Read the covers of a dispute."""
     if row.covers_sha256 is None:
         return DisputeCovers()
-    covers = parse_cover_set(get_bytes(store, row.covers_sha256, MAX_COVER_SET_BYTES))
+    covers = shelf.read(store, row.covers_sha256)
     if covers.table is None or record.interface_origin.kind != "derived":
         return DisputeCovers(covers.inputs)
     return DisputeCovers(covers.inputs, frozenset(Rule(statement, covers.table, ()).asked_of_best))

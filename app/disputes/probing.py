@@ -37,7 +37,7 @@ from app.disputes.course import (
     record_of,
 )
 from app.disputes.credentials import open_credentials
-from app.disputes.filing import dispute_covers
+from app.disputes.filing import CoverShelf, dispute_covers
 from app.disputes.questions import BlockPlan, Planned, plan_questions
 from app.disputes.states import ASKING, after_probe
 from app.errors import Unavailable
@@ -76,6 +76,7 @@ class Prober:
     box: SecretBox | None = None
     queries_a_day: int = QUERIES_A_DAY
     traffic_of: TrafficOf = field(default_factory=TrafficOf)
+    shelf: CoverShelf = field(default_factory=CoverShelf)
 
     @property
     def egresses(self) -> int:
@@ -182,7 +183,7 @@ def _plan(prober: Prober, dispute_id: UUID, block: int) -> _Task | None:
         if progress_of(row).block_to_probe != block or row.beacon_index is None:
             return None
         record = record_of(row)
-        covers = dispute_covers(prober.store, row, record, load_statement(session, row))
+        covers = dispute_covers(prober.store, prober.shelf, row, record, load_statement(session, row))
         planned = plan_questions(
             row.role_blind_seed,
             load_seed(session, row, row.beacon_index),

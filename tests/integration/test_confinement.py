@@ -93,7 +93,8 @@ def wait_until_none_of(group: int) -> None:
 @contextmanager
 def servers(folder: Path) -> Iterator[dict[str, object]]:
     """Servers of every kind that a training must not reach; at the end they must have heard nothing."""
-    abstract, path = f"trapstreet-test-{os.getpid()}", str(folder / "socket")
+    # Short names: a socket's path may have 107 bytes, and test folders lie deep.
+    abstract, path, letter_path = f"trapstreet-test-{os.getpid()}", str(folder / "s"), str(folder / "d")
     tcp, unseen, unix = socket.socket(), socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
     udp, letters = socket.socket(type=socket.SOCK_DGRAM), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     with tcp, unseen, unix, udp, letters:
@@ -101,8 +102,8 @@ def servers(folder: Path) -> Iterator[dict[str, object]]:
         udp.bind(("127.0.0.1", 0))
         unseen.bind("\0" + abstract)
         unix.bind(path)
-        letters.bind(path + "-datagram")
-        for place in (path, path + "-datagram"):
+        letters.bind(letter_path)
+        for place in (path, letter_path):
             Path(place).chmod(0o777)
         for server in (tcp, unseen, unix):
             server.listen()
@@ -110,7 +111,7 @@ def servers(folder: Path) -> Iterator[dict[str, object]]:
         udp.settimeout(0)
         letters.settimeout(0)
         ports = {"tcp": tcp.getsockname()[1], "udp": udp.getsockname()[1]}
-        yield {**ports, "abstract": abstract, "unix": path, "unix datagram": path + "-datagram"}
+        yield {**ports, "abstract": abstract, "unix": path, "unix datagram": letter_path}
         for server in (tcp, unseen, unix):
             with pytest.raises(BlockingIOError):
                 server.accept()
