@@ -32,8 +32,8 @@ LINE = 116
 BESIDE = {
     "migrations/": "the schema, with procrastinate's and the rights of both roles in it",
     "tests/": "unit (no I/O), integration (a real Postgres), flows (HTTP), training, gpu, interop (real servers), vectors",
-    "benchmarks/": "what a mark costs, what the service promises about memory and speed: measured",
-    "docs/": "protocol, threat model, decisions, commands, error codes",
+    "benchmarks/": "what a mark costs and survives, how few questions a verdict takes, liars and thieves: measured",
+    "docs/": "by hand, commands, protocol, adapters, triggers, methods, survival, threat model, decisions",
     "pyproject.toml": "dependencies, checks, import contracts",
     "constraints.txt": "every version, torch's too",
     "Makefile": "demo, test, test-interop, lint, format, serve, measure, benchmarks",
