@@ -61,8 +61,7 @@ def check(
 ) -> None:
     """Recompute a verdict from its evidence bundle, offline.
 
-    Exit status 0: every entry, signature, answer and figure holds; 1: something does not, with the reason; 3: consistent,
-    but no log key was given to authenticate the log.
+    Exit status 0: all holds; 1: something does not, with the reason; 3: consistent, but no log key was given.
     """
     with reported(as_json=as_json):
         checked = _check(bundle, log_key, arbiter_key)

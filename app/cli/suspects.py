@@ -37,6 +37,8 @@ def derive(
 ) -> None:
     """Let the service derive the suspect's interface from its metadata and the committed covers.
 
+    It tries the adapters kserve_v1 and oip_v2 and no other.
+
     The first one of a registration is free. There is one derivation a registration and host, ever: nobody gets to choose.
     """
     with reported(as_json=as_json), ApiClient(url, api_key) as client:
