@@ -5,7 +5,7 @@ only if encoding the parsed value gives the same bytes again, so a record has on
 
 Invariants: `R.parse(b).encode() == b` or Malformed, whatever the bytes; numbers are integers 0..2^53-1; keys never
 repeat; a record is at most 4 MiB.
-Source: protocol.md section 2; RFC 8785.
+Source: docs/protocol.md section 2; RFC 8785.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from app.errors import Malformed
 
 PROTOCOL = "trapstreet/v1"
 
-# Largest record, in bytes, and largest integer that every JSON reader keeps exactly (protocol.md section 2).
+# Largest record, in bytes, and largest integer that every JSON reader keeps exactly (docs/protocol.md section 2).
 MAX_RECORD_BYTES = 4 * 1024 * 1024
 MAX_INTEGER = 2**53 - 1
 

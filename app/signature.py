@@ -2,7 +2,7 @@
 
 Keys and signatures are raw bytes: private 32 (the seed), public 32, signature 64. The bytes that are signed are always a
 record's one byte string, whose `type` separates the purposes.
-Source: RFC 8032; protocol.md section 2.
+Source: RFC 8032; docs/protocol.md section 2.
 Trust: whoever holds a private key speaks for its owner; nothing here stores one.
 """
 

@@ -4,7 +4,7 @@ The mean number of triggers to CONFIRMED at T = 2^64 is carried exactly, probabi
 least that any test with these errors needs (Wald's bound). Rankings likewise. False confirmations are counted in simulated
 disputes of endpoints that know nothing, at T = 2^10, where they are frequent enough to be counted. Nothing is timed.
 Last line: one JSON object. Results: benchmarks/results/evidence.json, the table in docs/benchmarks.md.
-Source: protocol.md section 6; Wald 1945 (the bound).
+Source: docs/protocol.md section 8.1; Wald 1945 (the bound).
 """
 
 import argparse

@@ -3,7 +3,7 @@
 Each fitter gives the interface that he would file, the accused as it looks through it, and how many of all triggers
 match. What he gains by the fit is what `interface_bits` charges for.
 
-Source: protocol.md section 5.2.
+Source: docs/protocol.md section 7.
 """
 
 from collections import Counter

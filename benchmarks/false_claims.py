@@ -5,7 +5,7 @@ In class A the beacon draws his labels after he has committed to inputs; beside 
 the same inputs with labels as the paper leaves them to him.
 
 Invariants: seeded; every verdict is the product's own.
-Source: Liu et al. 2024, "False Claims against Model Ownership Resolution"; protocol.md sections 5 and 6.
+Source: Liu et al. 2024, "False Claims against Model Ownership Resolution"; docs/protocol.md sections 6 to 8.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -5,7 +5,7 @@ blocks are opened or withheld, and the verdict. Left out is what only shows that
 commitments' openings), for here nobody doubts the record.
 
 Invariants: the same numbers give the same disputes; a suspect sees inputs, never roles or labels.
-Source: protocol.md sections 4 to 6.
+Source: docs/protocol.md sections 5 to 8.
 """
 
 import math

@@ -7,7 +7,7 @@ Before a label key is opened: the head of its block is in the log, after the bea
 
 Invariants: what was proven of a filing holds for exactly what was shown then, and anything shown otherwise is proven anew;
 openings are derived, so a killed agent resumes by looking again, and one sent twice is the same bytes.
-Source: protocol.md sections 5.3 and 5.4.
+Source: docs/protocol.md section 6.
 """
 
 from collections.abc import Callable

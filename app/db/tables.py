@@ -8,7 +8,7 @@ in the first migration.
 Insert a parent and flush before its children: classes without relationships are not ordered by their foreign keys.
 Trust: secrets stand here only as hashes (API keys), sealed to a queue (marking keys) or by the service (credentials);
 blinds are secret until the verdict, nonces until the beacon.
-Source: protocol.md sections 4-6; UUIDv7 is RFC 9562 section 5.7, made here because PostgreSQL 15 cannot.
+Source: docs/protocol.md sections 4-6; UUIDv7 is RFC 9562 section 5.7, made here because PostgreSQL 15 cannot.
 """
 
 from datetime import datetime

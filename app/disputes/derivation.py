@@ -7,7 +7,7 @@ answered is stored, its digest logged under the service's own key, and the ordin
 Invariants: a registration has one derivation at a host, and nobody gets a second one because he did not like the first; only
 one of which not a single cover was answered may be placed again, for it shows nothing to choose by; what is asked follows
 from the rule alone, so a killed worker's successor goes on where it stopped.
-Source: protocol.md section 5.2.
+Source: docs/protocol.md section 7.1.
 """
 
 from collections.abc import Iterator, Sequence

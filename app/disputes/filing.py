@@ -3,7 +3,7 @@
 Invariants: the log learns that a filing was made, not against whom; `ordinal` counts all filings of a registration in the
 order of the log; a family has one open dispute at most, so that no trigger is asked twice; a filing that could not be
 confirmed even if every trigger matched is refused.
-Source: protocol.md sections 5.1, 5.2 and 6.
+Source: docs/protocol.md sections 6, 7 and 8.1.
 """
 
 from collections import OrderedDict

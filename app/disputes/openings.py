@@ -5,7 +5,7 @@ fitting one comes or the deadline passes. Delivering the same again changes noth
 
 Invariants: a label opening is taken only for a block whose head is in the
 log and whose inputs were delivered; a block is delivered whole, in one call.
-Source: protocol.md sections 5.3 and 5.4; Adi et al. 2018 section 4 (Verify step 2).
+Source: docs/protocol.md section 6; Adi et al. 2018 section 4 (Verify step 2).
 """
 
 from collections.abc import Sequence

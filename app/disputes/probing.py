@@ -8,7 +8,7 @@ Invariants: a stored answer is never asked again; a lot that was asked but not s
 whole, before anybody saw its answers; only the job's present holder writes; a block that stores its lots ends in time,
 however slow the suspect is and however often the worker restarts; when the host's queries of the day are used up the
 block waits for the next day and loses nothing by it, else whoever uses them up could spoil another's dispute.
-Source: protocol.md sections 5.4 and 5.5.
+Source: docs/protocol.md section 6.
 """
 
 from collections import deque

@@ -8,7 +8,7 @@ can be compared in how steadily they are answered, and nothing is asked more for
 Invariants: pure; numbers `n` run through the dispute without gaps; every trigger stands with its look-alike, both twice
 where the rule says; but for that, a cover comes again only when all were used, and then all in the same order; covers that
 the endpoint saw when its interface was derived come after all others.
-Source: protocol.md sections 5.4 and 6.
+Source: docs/protocol.md section 6.
 Trust: the secret hides which question is which until the verdict opens the roles.
 """
 

@@ -4,7 +4,7 @@ The evidence no longer changes here, so all weighing happens outside the transac
 
 Invariants: one verdict a dispute, whatever is killed when; a verdict in the database has its bundle in the object store (the
 blob is written first, under its own digest); service and auditor run the same functions on the same bytes.
-Source: protocol.md sections 6 and 8.
+Source: docs/protocol.md sections 8 and 9.
 """
 
 from collections.abc import Callable, Sequence

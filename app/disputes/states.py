@@ -9,7 +9,7 @@ While asking, three counters follow each other through the blocks of the challen
 
 Invariants: labelled <= probed <= opened <= total; inputs of a block are asked for only if it lies at most `lookahead` beyond
 the finished ones, its labels only once its head is in the log; pure.
-Source: protocol.md section 5.4.
+Source: docs/protocol.md section 6.
 """
 
 from collections.abc import Collection
@@ -28,7 +28,7 @@ TRANSITIONS: Final = {
     (WITHDRAWN, "verdict"): DECIDED,
 }
 
-# So many blocks in a row not opened in time end a dispute (protocol.md section 5.4).
+# So many blocks in a row not opened in time end a dispute (docs/protocol.md section 6).
 WITHHELD_LIMIT = 3
 
 

@@ -1,7 +1,7 @@
 """Training data as vendors send it, read in place and never unpacked.
 
 Two forms. An image folder in a tar, tar.gz or zip archive: `class/name.png`, one folder a class, folders named like the
-registered classes (compared as protocol.md compares names). Or a safetensors file with `inputs` (N, ...) and `labels`
+registered classes (compared as docs/protocol.md compares names). Or a safetensors file with `inputs` (N, ...) and `labels`
 (N,) int64: uint8 (N, H, W, C) for images, float32 (N, *shape) for tensors.
 
 Invariants: no path of an archive ever reaches the file system; nothing is decoded before its size is

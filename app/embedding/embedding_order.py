@@ -1,6 +1,6 @@
 """What a vendor orders when it has its mark trained into a network by a worker of the service.
 
-Source: protocol.md sections 3 and 4.
+Source: docs/protocol.md sections 2, 3 and 5.
 """
 
 from dataclasses import dataclass, field

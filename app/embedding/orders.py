@@ -6,7 +6,7 @@ with it comes the marking key, sealed to the queue by the vendor's machine and b
 Invariants: row and job are placed in one transaction; an order ends once, as done, failed or cancelled, and its sealed
 key is erased with it; whoever changes a row locks it first and its job after it.
 Trust: this side sees the marking key as ciphertext only.
-Source: protocol.md sections 3 and 4.
+Source: docs/protocol.md sections 2, 3 and 5.
 """
 
 from collections.abc import Sequence

@@ -3,7 +3,7 @@
 A trigger has two commitments, so that its input can be opened before its label: HMAC under the input key hides and binds
 the input; SHA-256 of the label key binds the label that the beacon will draw from it (class B: binds the label itself).
 The root over all triggers is what the log holds.
-Source: Adi et al. 2018 section 4 (KeyGen, Verify step 2); protocol.md section 3.
+Source: Adi et al. 2018 section 4 (KeyGen, Verify step 2); docs/protocol.md section 3.
 Trust: whoever holds `master` can open everything; the service never does.
 """
 

@@ -4,7 +4,7 @@ A labelled set has a root, which stands in the statement; a bundle then carries 
 that an auditor recomputes the root without the inputs.
 
 Invariants: the root binds inputs, labels and their order; a label is the index of a registered class.
-Source: protocol.md section 2 (statement's `covers`) and 5.2; the leaf's form is ours (docs/decisions.md).
+Source: docs/protocol.md section 3.1; the leaf's form is ours (docs/decisions.md).
 Trust: labels are the vendor's word; nothing that decides a verdict reads them.
 """
 

@@ -2,7 +2,7 @@
 
 A browser can do all of it with WebCrypto: PBKDF2-HMAC-SHA256 and AES-256-GCM, the associated data being the canonical JSON
 of every other field. A class B key (labels chosen by the vendor) has a type of its own, with the labels in it.
-Source: protocol.md section 3.
+Source: docs/protocol.md section 3.
 Trust: the plain file is the secret itself (mode 0600); the sealed one is as good as its passphrase.
 """
 
@@ -35,7 +35,7 @@ from app.keys.trigger_set import KINDS, MAX_DIMENSION, MAX_RANK, MAX_TRIGGERS, p
 # A key file holds all inputs: 65,536 small ones or a few hundred photographs.
 MAX_KEY_FILE_BYTES = 1024 * 1024 * 1024
 
-# OWASP's figure for PBKDF2-HMAC-SHA256 (2023); protocol.md section 3 makes it the least.
+# OWASP's figure for PBKDF2-HMAC-SHA256 (2023); docs/protocol.md section 3 makes it the least.
 MIN_ITERATIONS = 600_000
 MAX_ITERATIONS = 10_000_000
 

@@ -3,7 +3,7 @@
 The salt binds registration, nonce and public randomness, all fixed or drawn after the inputs were committed; each label is
 a pseudo-random function of the salt and the trigger's own label key. So every label is uniform on all K classes and
 independent of whatever an innocent endpoint answers. The natural class is not excluded.
-Source: protocol.md section 4; RFC 5869; reference proof in docs/protocol.md.
+Source: docs/protocol.md sections 5 and 8.3 (the proof); RFC 5869.
 """
 
 import hashlib

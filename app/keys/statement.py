@@ -1,8 +1,8 @@
 """The statement: what a vendor says of a trigger set when registering it. With its root it is the verification key.
 
-Invariants: `Statement.parse(b).encode() == b`; every limit of protocol.md section 2 holds; class names differ after NFC,
+Invariants: `Statement.parse(b).encode() == b`; every limit of docs/protocol.md section 2 holds; class names differ after NFC,
 trim and casefold.
-Source: protocol.md sections 2 and 4.
+Source: docs/protocol.md sections 2 and 5.
 """
 
 import unicodedata
@@ -35,7 +35,7 @@ from app.merkle.checkpoint import ORIGIN_PATTERN
 
 MIN_CLASSES, MAX_CLASSES = 2, 65_536
 
-# A beacon source: the service's own nonce alone, or a drand chain by its hash (protocol.md section 4).
+# A beacon source: the service's own nonce alone, or a drand chain by its hash (docs/protocol.md section 5).
 BEACON_PATTERN = "local|drand:[0-9a-f]{64}"
 
 

@@ -1,8 +1,8 @@
 """The inputs of a trigger set: one canonical byte string each, and the families they fall into.
 
 Invariants: `parse_input(b).encode() == b` or Malformed; tensor values are finite; families are disjoint and cover 0..N-1
-in order; nothing is larger than the limits of protocol.md section 2.
-Source: protocol.md sections 2 and 3.
+in order; nothing is larger than the limits of docs/protocol.md section 2.
+Source: docs/protocol.md sections 2 and 3.
 """
 
 import math
@@ -87,7 +87,7 @@ class TensorInput:
 
 
 def check_shape(kind: Kind, shape: Sequence[int], pointer: str = "") -> None:
-    """Refuse a shape outside the limits of protocol.md section 2 (an image: height, width, channels).
+    """Refuse a shape outside the limits of docs/protocol.md section 2 (an image: height, width, channels).
 
     Raises: Malformed.
     """

@@ -2,7 +2,7 @@
 
 Invariants: an entry that holds a nonce's hash has its nonce and the job that opens it in the same transaction, so none
 waits for ever; an entry has one beacon, whoever asks how often.
-Source: protocol.md section 4.
+Source: docs/protocol.md section 5.
 Trust: nonces stand in the database before they are opened: with a local beacon, who reads them foresees labels.
 """
 

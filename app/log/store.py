@@ -3,7 +3,7 @@
 Invariants: an index is given once and in order, because whoever appends holds the log's lock until its transaction
 ends; entry, nodes and checkpoint appear together or not at all; every size has one checkpoint, signed once; times never
 go back. Nothing here commits: what a caller gets may leave the service only after COMMIT.
-Source: RFC 9162 section 2.1; c2sp.org/tlog-checkpoint; protocol.md section 2.
+Source: RFC 9162 section 2.1; c2sp.org/tlog-checkpoint; docs/protocol.md section 4.
 Trust: the private key signs whatever this database says, so who writes the database and holds the key writes the log's
 future, but cannot change its past unseen by anyone who kept a checkpoint.
 """

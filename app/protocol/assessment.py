@@ -3,7 +3,7 @@
 `Evidence` holds the log entries, the openings and the transcript; `assess` turns them into trials, decides, and gives the
 figures. What makes a verdict VOID is found by `faults`. Nothing here knows where the bytes came from.
 
-Source: protocol.md sections 4-6; Adi et al. 2018 section 4 (Verify).
+Source: docs/protocol.md sections 5, 6 and 8; Adi et al. 2018 section 4 (Verify).
 """
 
 from collections.abc import Mapping

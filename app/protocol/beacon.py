@@ -9,8 +9,8 @@ one round, and that round has one value.
                   is the chain's own (BLS12-381, signatures in G1).
 
 Invariants: a value passes only if source, round, randomness and signature are the ones the rule gives.
-Source: protocol.md section 4; drand's scheme bls-unchained-g1-rfc9380.
-Trust: of a drand chain, that fewer than a threshold of its operators collude; for dates, see protocol.md section 4.
+Source: docs/protocol.md section 5; drand's scheme bls-unchained-g1-rfc9380.
+Trust: of a drand chain, that fewer than a threshold of its operators collude; for dates, see docs/protocol.md section 5.
 """
 
 from dataclasses import dataclass

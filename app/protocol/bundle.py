@@ -13,7 +13,7 @@
 
 Invariants: `check_bundle` believes the log key that it is given and nothing else; no file is unaccounted for, so one byte
 flipped anywhere is found; with no key it says so (`is_authenticated` false).
-Source: protocol.md sections 6 and 8.
+Source: docs/protocol.md section 9.
 Trust: nothing in a bundle is trusted but what the log's key signed.
 """
 

@@ -6,7 +6,7 @@ look-alike, the same input with its tiles shuffled: an honest endpoint treats th
 A family is asked once: its first challenge spends all of it. If what was left could be asked again, a claimant who knows
 all labels and has tried the endpoint in private would leave just the triggers that match (tests/unit/protocol/
 test_soundness.py plays it).
-Source: protocol.md sections 5.3 and 6; sections the text leaves open are marked "ours" and listed in docs/protocol.md.
+Source: docs/protocol.md sections 6 and 8; what the first design left open is marked "ours" there.
 """
 
 import hashlib

@@ -9,7 +9,7 @@ Purity counts the covers that agree with the most frequent label of their class,
 that share this label: an endpoint that always says the same is not pure.
 
 Invariants: what is asked next follows from the covers, the candidates and the answers so far; pure.
-Source: protocol.md section 5.2; the numbers and the order are ours (docs/protocol.md section 7.1).
+Source: docs/protocol.md section 7.1; the numbers and the order are ours.
 """
 
 from collections import Counter
@@ -42,7 +42,7 @@ from app.protocol.transcript import MAX_LABEL_CHARACTERS, MAX_LABELS
 # The version of the rule: other candidates, numbers or orders are another rule, and old bundles keep theirs.
 RULE: Final = 1
 
-# A class is mapped by at least so many answers (protocol.md section 5.2).
+# A class is mapped by at least so many answers (docs/protocol.md section 7.1).
 MIN_ANSWERS: Final = 20
 # Enough that a label which a model of 80 % accuracy gives is the majority but once in a hundred thousand classes.
 ASKED_A_CLASS: Final = 40

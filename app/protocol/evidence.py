@@ -5,7 +5,7 @@ ever reach T with probability above 1/T (Ville's inequality), whatever its answe
 it falls to 1/1000 the claim is futile. Whichever bound is crossed first ends the walk.
 
 Invariants: decisions compare integers; decimals are for printing only; steps after the end change nothing.
-Source: protocol.md section 6; Waudby-Smith and Ramdas 2020 (betting); docs/protocol.md for the numbers.
+Source: docs/protocol.md section 8.1; Waudby-Smith and Ramdas 2020 (betting).
 """
 
 from collections.abc import Callable, Iterable, Iterator

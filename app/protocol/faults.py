@@ -11,7 +11,7 @@
   7. weights that the accused delivered do not show that the endpoint's answers are older than the registration's beacon
 
 Invariants: pure; the first thing that does not hold is named.
-Source: protocol.md sections 4-6; Adi et al. 2018 section 4 (Verify, step 2).
+Source: docs/protocol.md section 9.2; Adi et al. 2018 section 4 (Verify, step 2).
 """
 
 from collections.abc import Sequence

@@ -4,7 +4,7 @@ None of them changes a verdict. Service and auditor compute them by the same fun
 and one changed digit is found.
 
 Invariants: pure; canonical JSON values only, decimals as strings; class B has no evidence, tail or placebos.
-Source: protocol.md sections 6 (reported always) and 8 (what a verdict says).
+Source: docs/protocol.md sections 8.4 (reported always) and 10 (what a verdict says).
 """
 
 from collections.abc import Sequence

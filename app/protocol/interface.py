@@ -4,7 +4,7 @@ Whoever knows the labels could fit an interface to the answers, so an interface 
 evidence: its freedom in bits is added to the threshold.
 
 Invariants: the price depends on the record alone, never on answers; a map names registered classes only.
-Source: protocol.md section 5.2.
+Source: docs/protocol.md section 7.
 """
 
 import re

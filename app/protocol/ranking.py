@@ -7,7 +7,7 @@ labels. A partial ranking pays the mean of what its missing classes would have.
 Invariants: decimals of 60 digits, half-even, computed in the order written here, so that every machine gets the same ones;
 powers by squaring from the highest bit. What was withheld or not answered counts as the last rank, the least that any
 answer could bring: a claimant who knows the labels gains nothing by making an endpoint silent.
-Source: protocol.md section 6 (ranking evidence); reference for such bets: Waudby-Smith and Ramdas 2020.
+Source: docs/protocol.md section 8.1 (ranking evidence); reference for such bets: Waudby-Smith and Ramdas 2020.
 """
 
 from collections.abc import Iterable, Iterator

@@ -1,10 +1,10 @@
 """Every entry of the log and the signed filing record.
 
-One class a record, with exactly the keys of protocol.md section 2. Entries point at each other by log index, which a receipt
-binds; `H(entry)` is plain SHA-256 of an entry's bytes.
+One class a record, with exactly the keys of docs/protocol.md section 2. Entries point at each other by log index, which a
+receipt binds; `H(entry)` is plain SHA-256 of an entry's bytes.
 
 Invariants: `parse_entry(b).encode() == b` or Malformed.
-Source: protocol.md sections 2, 4, 5 and 6.
+Source: docs/protocol.md sections 2, 5, 6 and 8.
 """
 
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ from app.protocol.interface import Interface, InterfaceOrigin
 
 QUEUE_PATTERN = r"[a-z][a-z0-9.]{0,39}"
 
-# The two strengths a filing may ask for and no other (protocol.md section 6).
+# The two strengths a filing may ask for and no other (docs/protocol.md section 8.1).
 BITS: Final = (64, 80)
 
 # A week: longer would let a claimant hold a dispute open for ever.

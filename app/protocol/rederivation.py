@@ -1,7 +1,7 @@
 """A derivation checked: the rule run again on what was recorded, asking nobody.
 
 Invariants: pure; what is accepted was asked in the order of the rule, about committed covers, and led to this interface.
-Source: protocol.md section 5.2.
+Source: docs/protocol.md section 7.1.
 """
 
 from collections.abc import Mapping, Sequence

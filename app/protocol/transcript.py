@@ -3,7 +3,7 @@
 A query record says everything about one question but whether it was a trigger: its role is committed and opened with the
 verdict. The head of a block covers every record of it and the head before, so nothing can be dropped or changed once the
 head stands in the log; only then are label keys opened.
-Source: protocol.md section 5.4.
+Source: docs/protocol.md section 6.
 """
 
 from collections.abc import Iterable

@@ -5,7 +5,7 @@ the planning thresholds. Anyone with another implementation can run both over on
 
 Invariants: None only if every value of every section was recomputed and is the same; a section may not be empty; free
 names of cases are the only thing that is not compared.
-Source: protocol.md sections 3 to 6.
+Source: docs/protocol.md sections 3 to 8.
 """
 
 import hashlib

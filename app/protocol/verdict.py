@@ -4,7 +4,7 @@ The order in which verdicts apply is the protocol's: VOID, CONFIRMED, NON_COOPER
 knows neither CONFIRMED nor evidence and says INDICATIVE at most. Service and auditor call `decide` on the same values.
 
 Invariants: pure; exact integers; the figures never change the verdict.
-Source: protocol.md sections 6 and 8; Adi et al. 2018 section 4 (Verify step 3, the paper's rule).
+Source: docs/protocol.md sections 8.2 and 10; Adi et al. 2018 section 4 (Verify step 3, the paper's rule).
 """
 
 from dataclasses import dataclass

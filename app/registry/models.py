@@ -1,7 +1,7 @@
 """Model commitments: a vendor's dated claim to hold something with this digest (weights, or an interface).
 
 Invariants: one vendor commits to one digest once; the log dates it.
-Source: protocol.md sections 2 (model entries), 5.2, 6 and 8.
+Source: docs/protocol.md sections 2 (model entries), 7, 8.2 and 10.
 Trust: only the digest comes here; it says nothing of what is behind it until that is shown.
 """
 

@@ -2,7 +2,7 @@
 
 Invariants: a statement is registered once, and whoever sends it again is given the first receipt; it is for this log and
 signed by the vendor's present key; the nonce that draws its labels is committed with it.
-Source: protocol.md section 4.
+Source: docs/protocol.md section 5.
 Trust: root, statement and signature are all that comes here; master key and inputs stay with the vendor.
 """
 

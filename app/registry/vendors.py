@@ -2,7 +2,7 @@
 
 Invariants: nobody is a vendor without having signed a fresh challenge with its key; a key belongs to one vendor; a key
 changes only by the signature of the one it replaces, and every key a vendor ever had stands in the log.
-Source: protocol.md section 2 (vendor-key entries).
+Source: docs/protocol.md section 2 (vendor-key entries).
 Trust: the vendor's private key never comes here.
 """
 

@@ -2,7 +2,7 @@
 
 Invariants: a queue has one present key, the last one announced; a successor is signed by the key it replaces; every key
 that a queue ever had stands in the log.
-Source: protocol.md section 2 (worker-key entries).
+Source: docs/protocol.md section 2 (worker-key entries).
 Trust: only public bytes stand here; a vendor seals to a key after verifying its entry, not because the API names it.
 """
 

@@ -5,7 +5,7 @@ An adapter takes part if it is named in `ADAPTERS_OF_RULE`; it may say itself wh
 
 Invariants: no I/O; the same metadata gives the same candidates in the same order; whatever a server says of itself, only
 names of models and tensors are taken from it.
-Source: protocol.md section 5.2; Open Inference Protocol, "model metadata"; KServe, "V1 protocol".
+Source: docs/protocol.md section 7.1; Open Inference Protocol, "model metadata"; KServe, "V1 protocol".
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,7 @@
 """Ask an endpoint what it says of itself: a few GETs at paths of ours, each once.
 
 Invariants: whatever the endpoint does is part of the result; what is not whole, or too long, counts as nothing.
-Source: protocol.md section 5.2 (an interface derived from the endpoint's metadata).
+Source: docs/protocol.md section 7.1 (an interface derived from the endpoint's metadata).
 """
 
 import asyncio

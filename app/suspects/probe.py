@@ -7,7 +7,7 @@ Invariants: questions leave in order, each gets the same number of attempts unde
 that is not a passing failure counts, at an endpoint that answers later the last one of that conversation, which goes to
 paths of ours alone; no attempt begins once the time for asking is spent, so a suspect that is slow ends
 later by one exchange at most; whatever the suspect does is an error word in the result and never an exception.
-Source: protocol.md sections 5.4 and 5.5.
+Source: docs/protocol.md section 6.
 """
 
 import asyncio

@@ -4,7 +4,7 @@ Invariants: a connection goes to an address that was checked, never to a name (T
 a host is looked up once in a `Lookup`'s life, so a second answer of its name server changes nothing; environment
 proxies, redirects, cookies and compression do not exist here; a body over the cap or a late one is cut off; whatever
 the peer does is a word in the result and not an exception.
-Source: protocol.md section 5.4 (what a query records); httpcore2's network backend interface.
+Source: docs/protocol.md section 6 (what a query records); httpcore2's network backend interface.
 """
 
 import asyncio

@@ -5,7 +5,7 @@ weights, labels, data or settings) are not taken.
 
 Invariants: attacks start from the marked network as given, in any order, and the same settings, data and device give the
 same counts; the triggers are used for counting only, no attack sees them.
-Source: Adi et al. 2018 section 5.3; Lukas et al. 2022; protocol.md section 7 (the owner's head).
+Source: Adi et al. 2018 section 5.3; Lukas et al. 2022; docs/survival.md (the owner's head).
 """
 
 import time

@@ -4,7 +4,7 @@ The protocol's evidence depends on two numbers alone while every answer is one c
 many matched. So a dispute is a walk of that pair between two bounds, and its odds follow step by step, with no simulation.
 
 Invariants: the bounds are the protocol's own, in exact integers; only probabilities are floats, and none decides a dispute.
-Source: protocol.md section 6; docs/survival.md for the two questions (this network; one like it).
+Source: docs/protocol.md section 8.1; docs/survival.md for the two questions (this network; one like it).
 """
 
 from collections.abc import Callable, Sequence

@@ -8,7 +8,7 @@ report), `survival.html` (the same as a page).
 
 Invariants: records hold counts and settings, no fractions: shares stand in thousandths (`_millis`), probabilities and rates
 in millionths (`_micros`).
-Source: protocol.md sections 6 and 7.
+Source: docs/protocol.md section 8; docs/survival.md.
 """
 
 from dataclasses import dataclass, field
@@ -31,7 +31,7 @@ MAX_ATTACKS = 100
 ATTACK = text(1, 200)
 COUNTS = sequence(integer(0, MAX_TRIGGERS), 1, MAX_FAMILIES)
 
-# A built-in adapter with default options costs so many bits of evidence (protocol.md section 5.2).
+# A built-in adapter with default options costs so many bits of evidence (docs/protocol.md section 7).
 USUAL_INTERFACE_BITS = 8
 
 # What a quick report changes, besides the suite: enough to see where a mark is weak, not how weak.
@@ -158,7 +158,7 @@ class Measured(Record):
     """What one attack left, as exact counts; matches are per family, in the registration's order.
 
     `matches` is null where the network no longer answers the task (transfer). `owners_head` is the count with the owner's
-    original head put back: no evidence (protocol.md section 7), null where that head does not fit.
+    original head put back: no evidence (docs/survival.md), null where that head does not fit.
     """
 
     attack: str = field(metadata=as_form(ATTACK))

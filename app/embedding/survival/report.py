@@ -1,7 +1,8 @@
 """From counts to a survival report: what a dispute over each attacked network would come to, and what breaks the mark.
 
 Invariants: pure, no torch; every number of the report follows from its counts and settings, so it can be computed again.
-Source: protocol.md sections 6 and 7; Lukas et al. 2022 (an attack that costs over five points of accuracy is none).
+Source: docs/protocol.md section 8; docs/survival.md; Lukas et al. 2022 (an attack that costs
+over five points of accuracy is none).
 """
 
 from collections.abc import Sequence

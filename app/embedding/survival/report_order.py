@@ -1,6 +1,6 @@
 """What a vendor orders when it asks the service what its mark survives.
 
-Source: protocol.md sections 6 and 7.
+Source: docs/protocol.md section 8; docs/survival.md.
 """
 
 from collections.abc import Mapping

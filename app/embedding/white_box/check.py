@@ -1,12 +1,12 @@
 """The white-box check: the suspect's weights are at hand, and are asked without an endpoint. No torch here.
 
-With the suspect's own head the answers are the suspect's, and the evidence of protocol.md section 6 applies to them. With a
+With the suspect's own head the answers are the suspect's, and the evidence of docs/protocol.md section 8.1 applies. With a
 vendor's head there is no chance of 1/K: whoever may choose a head can fit one to an innocent network. So that count stands
 apart as no evidence, beside the same count on controls, and is refused unless the head was committed to before the suspect.
 
 Invariants: the count with a vendor's head has no E, tail or verdict anywhere; without a dated head and a dated suspect, and
 without a control, it is not made at all.
-Source: protocol.md section 7; Adi et al. 2018 section 5.3 (the owner's output layer put back).
+Source: docs/survival.md, "What is no evidence"; Adi et al. 2018 section 5.3 (the owner's output layer put back).
 """
 
 from collections.abc import Sequence

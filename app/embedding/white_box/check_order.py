@@ -2,7 +2,7 @@
 
 Invariants: whether a head is older than the suspect is asked of the whole log, not of the entries that somebody names; the
 answer stands in the order, for what the log gets later is later than the head.
-Source: protocol.md section 7.
+Source: docs/survival.md, "What is no evidence".
 """
 
 from collections.abc import Mapping

@@ -3,7 +3,7 @@
 Counts what a suspect's weights answer to the triggers with their own head and, if the order admits it, with a vendor's.
 
 Invariants: the files counted with are those that the admission names, by SHA-256; nothing secret leaves but counts.
-Source: protocol.md section 7.
+Source: docs/survival.md, "What is no evidence".
 Trust: suspect and controls are strangers' files, weights or programs, read by app.embedding.networks; the parent lets no
 program in here that it cannot confine.
 """

@@ -8,7 +8,7 @@ Invariants: no I/O, no clock, no randomness; `decode_request(encode_request(x).b
 within `tolerance` of them; decoding refuses every key the adapter would not have sent, so a request carries nothing but
 the input; what a response does never raises anything but SuspectMisbehaved with a stable reason; a later request of an
 endpoint that answers later goes to a path of ours, never to a URL of theirs.
-Source: protocol.md sections 5.2 and 5.4.
+Source: docs/protocol.md sections 6 and 7.
 """
 
 from collections.abc import Mapping

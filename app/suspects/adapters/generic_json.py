@@ -6,7 +6,7 @@ answer stands; `result`, what stands there: "scores", "label", "labels" (without
 A path is field names, indices and `[*]`, a subset of JMESPath: whoever knows the labels could write a function,
 filter, literal or alternative that answers in the endpoint's place.
 Differs from JMESPath: an item that lacks the field is an error and not skipped, because skipping moves the indices.
-Source: protocol.md section 5.2; JMESPath specification.
+Source: docs/protocol.md section 7; JMESPath specification.
 """
 
 import json
