@@ -159,6 +159,3 @@ def _explain(found: dict[str, Any]) -> None:
         error_console.print("no cover was answered: this does not count, so derive again when the endpoint is there")
     elif found["interface"] is None:
         error_console.print("no class could be mapped, and a registration derives once a host: file with an interface")
-
-
-COMMANDS = (derive,)

@@ -52,7 +52,7 @@ from app.suspects.pacing import TrafficOf
 from app.suspects.probe import OUT_OF_TIME, Asked, Manner, Question, Suspect
 from app.suspects.transport import Limits
 
-# Questions a transaction: what a killed worker asks again at most.
+# Questions a transaction: a killed worker asks again what was not stored, the lot under way and the one begun behind it.
 LOT = 32
 
 # A block may take ten minutes, a question 20 seconds an attempt: else a suspect that drips its answers keeps a worker's
