@@ -43,6 +43,7 @@ from app.protocol.derivation import (
     MetadataAnswer,
     Pair,
     Rule,
+    derived_bits,
 )
 from app.protocol.interface import Interface
 from app.protocol.records import ModelEntry
@@ -297,10 +298,12 @@ def _finish(prober: Prober, attempt: Attempt, derivation_id: UUID, task: _Task) 
         if not row.answered:
             row.state = FAILED
         else:
-            interface = task.rule.interface(task.answers)
+            interface, classes = task.rule.interface(task.answers), len(task.rule.statement.classes)
+            ordinal = _next_ordinal(session, row.registration_id)
             head = DerivationHead(
                 registration=session.get_one(RegistrationRow, row.registration_id).entry_index,
-                ordinal=_next_ordinal(session, row.registration_id),
+                ordinal=ordinal,
+                bits=derived_bits(ordinal, task.rule.open_classes(task.answers), classes),
                 rule=RULE,
                 endpoint=row.endpoint,
                 at=row.address_options,
