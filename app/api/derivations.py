@@ -54,7 +54,7 @@ class ClassView(Answer):
     answered: int = Field(examples=[40])
     label: str = Field(description="The most frequent answer.", examples=["3"])
     agreeing: int = Field(examples=[37])
-    mapped: bool = Field(description="20 answers or more, and more than half of them agree.")
+    mapped: bool = Field(description="20 answers or more, and more than half of the covers asked got this label.")
 
 
 class DerivationView(Answer):
@@ -112,7 +112,7 @@ def read(
 def _view(row: DerivationRow) -> DerivationView:
     head = None if row.head is None else DerivationHead.parse(row.head)
     report = row.report or {"candidates": [], "classes": []}
-    bits = None if row.ordinal is None else derived_bits(row.ordinal)
+    bits = None if head is None else head.bits
     return DerivationView(
         id=row.id,
         state=row.state,
@@ -122,7 +122,7 @@ def _view(row: DerivationRow) -> DerivationView:
         ordinal=row.ordinal,
         interface=None if head is None or head.interface is None else head.interface.to_json(),
         interface_bits=bits,
-        why=_why(bits),
+        why=_why(head),
         entry_index=row.entry_index,
         file_sha256=row.file_sha256,
         candidates=report["candidates"],
@@ -132,9 +132,11 @@ def _view(row: DerivationRow) -> DerivationView:
     )
 
 
-def _why(bits: int | None) -> str:
-    if bits is None:
+def _why(head: DerivationHead | None) -> str:
+    if head is None:
         return "not derived yet"
-    if bits == 0:
+    if head.bits == 0:
         return "free: a fixed rule chose it from metadata and from covers committed before the labels were drawn"
+    if head.bits > derived_bits(head.ordinal):
+        return "derived by the fixed rule, but for want of answers classes were not mapped: silence can be chosen, too"
     return "derived by the fixed rule, but not the first of its registration: later ones could be chosen among"

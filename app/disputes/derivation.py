@@ -35,6 +35,7 @@ from app.jobs.queue import Attempt, enqueue, is_alive, verify_current
 from app.keys.cover_set import LabelledCoverSet, parse_cover_set
 from app.keys.statement import Statement
 from app.log.store import append, entry_time
+from app.protocol.bundle import MAX_FILE_BYTES
 from app.protocol.derivation import (
     MAX_DERIVATIONS,
     RULE,
@@ -43,13 +44,14 @@ from app.protocol.derivation import (
     MetadataAnswer,
     Pair,
     Rule,
+    derived_bits,
 )
 from app.protocol.interface import Interface
 from app.protocol.records import ModelEntry
 from app.signature import sign
 from app.storage.objects import get_bytes, put_bytes
 from app.suspects.addresses import NetworkRules, parse_endpoint
-from app.suspects.candidates import address_of, candidates, metadata_paths
+from app.suspects.candidates import address_of, candidates, metadata_paths, verify_size
 from app.suspects.credentials import Credentials
 from app.suspects.describe import ask_metadata
 from app.suspects.probe import Asked, Question, Suspect, ask
@@ -85,12 +87,15 @@ def place_derivation(
     """Have a suspect's interface derived, or give the derivation that there is at this endpoint.
 
     Raises: NotFound if the artifact is not the vendor's; OpeningInvalid if it is not the committed set; Malformed if that
-    is too small; Conflict if the host has a derivation for this registration at another path or model.
+    is too small or its inputs too large; Conflict if the host has a derivation for this registration at another path or
+    model.
     """
     suspect, registration, covers_sha256 = wanted.suspect, wanted.registration, wanted.covers_sha256
     statement = Statement.parse(registration.statement)
-    read_committed_covers(session, store, suspect.vendor_id, covers_sha256, statement)
+    covers = read_committed_covers(session, store, suspect.vendor_id, covers_sha256, statement)
     endpoint, at = suspect.endpoint, address_of(Interface.from_json(suspect.interface).options)
+    # A file that is larger is never read again, and a dispute over it would never end.
+    verify_size(at, statement, covers.table, MAX_FILE_BYTES)
     place = parse_endpoint(endpoint, rules)
     host = f"{place.host}:{place.port}"
     # Locked: of two that are placed at once the second finds the first.
@@ -297,10 +302,12 @@ def _finish(prober: Prober, attempt: Attempt, derivation_id: UUID, task: _Task) 
         if not row.answered:
             row.state = FAILED
         else:
-            interface = task.rule.interface(task.answers)
+            interface, classes = task.rule.interface(task.answers), len(task.rule.statement.classes)
+            ordinal = _next_ordinal(session, row.registration_id)
             head = DerivationHead(
                 registration=session.get_one(RegistrationRow, row.registration_id).entry_index,
-                ordinal=_next_ordinal(session, row.registration_id),
+                ordinal=ordinal,
+                bits=derived_bits(ordinal, task.rule.open_classes(task.answers), classes),
                 rule=RULE,
                 endpoint=row.endpoint,
                 at=row.address_options,

@@ -27,7 +27,7 @@ from app.keys.cover_set import CoverSet, LabelledCoverSet, parse_cover_set
 from app.keys.statement import Statement
 from app.log.beacon import append_with_nonce
 from app.log.store import LogIdentity, entry_time, load_entry
-from app.protocol.derivation import DerivationHead, Rule, derived_bits
+from app.protocol.derivation import DerivationHead, Rule
 from app.protocol.evidence import can_reach, threshold
 from app.protocol.interface import MAX_INTERFACE_BITS, LabelMap, interface_bits
 from app.protocol.ranking import can_rank_reach
@@ -72,8 +72,8 @@ class CheckedFiling:
     suspect: SuspectRow
     statement: Statement
     request: FilingRequest
-    # Which of the registration's derivations gave the interface; 1 where none did.
-    derivation_ordinal: int = 1
+    # What the derivation that gave the interface costs; 0 where none did.
+    derived_bits: int = 0
 
     @property
     def record(self) -> FilingRecord:
@@ -109,8 +109,8 @@ def check_filing(
         if record.by_ranking:
             LabelMap(record.interface, statement).verify_rankable()
     _check_origin(session, record, registration, arbiter_keys)
-    ordinal = _derivation_ordinal(session, record, registration) if is_derived else 1
-    filing = CheckedFiling(registration, suspect, statement, request, ordinal)
+    derived_bits = _derived_bits(session, record, registration) if is_derived else 0
+    filing = CheckedFiling(registration, suspect, statement, request, derived_bits)
     # A first look: what counts is the one under the log's lock.
     _check_turn(session, filing)
     return filing
@@ -218,7 +218,7 @@ def _check_origin(
             raise Malformed("that entry is no commitment to this interface", pointer=f"{pointer}/entry")
 
 
-def _derivation_ordinal(session: Session, record: FilingRecord, registration: RegistrationRow) -> int:
+def _derived_bits(session: Session, record: FilingRecord, registration: RegistrationRow) -> int:
     query = select(DerivationRow).where(
         DerivationRow.registration_id == registration.id, DerivationRow.entry_index == record.interface_origin.entry
     )
@@ -228,7 +228,7 @@ def _derivation_ordinal(session: Session, record: FilingRecord, registration: Re
     head = DerivationHead.parse(row.head)
     if (head.endpoint, head.interface) != (record.endpoint, record.interface):
         raise Malformed("that derivation is of another endpoint, or gave another interface", pointer=pointer)
-    return head.ordinal
+    return head.bits
 
 
 def _check_turn(session: Session, filing: CheckedFiling) -> int:
@@ -272,7 +272,7 @@ def _check_reach(filing: CheckedFiling, ordinal: int) -> None:
         statement,
         endpoint=record.endpoint,
         beacon_index=filing.registration.beacon_index or 0,
-        derived_bits=derived_bits(filing.derivation_ordinal),
+        derived_bits=filing.derived_bits,
     )
     if price > MAX_INTERFACE_BITS:
         raise PolicyRefused(f"an interface of {price} bits leaves nothing to prove", pointer="/record/interface")

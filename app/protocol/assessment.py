@@ -19,7 +19,7 @@ from app.keys.cover_set import CoverTable
 from app.keys.labels import BeaconValue, draw_label, salt_of
 from app.keys.statement import Statement
 from app.protocol.challenge import challenge_order, seed_of
-from app.protocol.derivation import Derivation, derived_bits
+from app.protocol.derivation import Derivation
 from app.protocol.evidence import Outcome, Step
 from app.protocol.figures import Standing, Trust, figures, placebo_matches
 from app.protocol.flags import Said, flags
@@ -192,7 +192,7 @@ def price_of(evidence: Evidence) -> int:
         evidence.statement,
         endpoint=record.endpoint,
         beacon_index=evidence.registration_beacon.index,
-        derived_bits=derived_bits(1 if evidence.derivation is None else evidence.derivation.head.ordinal),
+        derived_bits=0 if evidence.derivation is None else evidence.derivation.head.bits,
     )
     if price > MAX_INTERFACE_BITS:
         raise ProofError(f"an interface of {price} bits leaves nothing to prove")

@@ -3,7 +3,11 @@
 Nobody chooses anything after the labels are drawn, so such an interface is free. Steps: 1. each candidate (adapter, options,
 preprocessing; `Candidates` gives them in order) is asked the same first covers, five at first; who answers none of those is
 out; 2. the purest candidate is asked the covers of every class; 3. a class is mapped to by the label that most of its
-covers got, if at least 20 were answered and more than half of those agree; else it is not mapped.
+covers got, if at least 20 were answered and more than half of those asked agree; else it is not mapped.
+
+Whoever can silence an endpoint for moments, say with his own account's limit, knows the labels when he does it. So silence
+chooses no label: at most one label can be that of more than half of the covers asked. It can keep a class from being mapped;
+such classes are counted and have a price.
 
 Purity counts the covers that agree with the most frequent label of their class, each divided by the number of classes
 that share this label: an endpoint that always says the same is not pure.
@@ -79,13 +83,14 @@ class DerivationHead(Record):
     """The first line of a derivation's file: where it was made, and what came of it (`interface`, null if nothing did).
 
     `at` is the part of the address that adapters take as options (model, version), as the claimant gave it; `ordinal` counts
-    the registration's derivations.
+    the registration's derivations; `bits` is what this one costs.
     """
 
     NAME: ClassVar[str] = "derivation"
 
     registration: int = field(metadata=as_form(integer(0)))
     ordinal: int = field(metadata=as_form(integer(1, MAX_DERIVATIONS)))
+    bits: int = field(metadata=as_form(integer(0)))
     rule: int = field(metadata=as_form(choice(RULE)))
     endpoint: str = field(metadata=as_form(text(1, 2000)))
     at: dict[str, Any] = field(metadata=as_form(json_object()))
@@ -162,7 +167,13 @@ class ClassFound:
     @property
     def is_mapped(self) -> bool:
         """Tell whether the label names this class."""
-        return self.answered >= MIN_ANSWERS and 2 * self.agreeing > self.answered
+        return self.answered >= MIN_ANSWERS and 2 * self.agreeing > self.asked
+
+    @property
+    def is_open(self) -> bool:
+        """Tell whether the answers that are missing keep this class from being mapped, if they would have agreed."""
+        most = self.agreeing + self.asked - self.answered
+        return self.asked >= MIN_ANSWERS and 2 * most > self.asked and not self.is_mapped
 
 
 @dataclass(frozen=True)
@@ -199,6 +210,11 @@ class Rule:
         candidate = self.candidates[best]
         label_map = {"by": "explicit", "map": names}
         return Interface(candidate.adapter, candidate.options, candidate.preprocessing, label_map) if names else None
+
+    def open_classes(self, answers: Answers) -> int:
+        """Count the classes that missing answers may have kept from being mapped."""
+        best = self.best(answers)
+        return 0 if best is None else sum(one.is_open for one in self.classes_found(answers, best, self.asked_of_best))
 
     def speaking(self, answers: Answers) -> list[int]:
         """Give the candidates that answered any of the covers put to each at first."""
@@ -257,9 +273,12 @@ class Rule:
         return dict(sorted(members.items()))
 
 
-def derived_bits(ordinal: int) -> int:
+def derived_bits(ordinal: int, open_classes: int = 0, classes: int = 0) -> int:
     """Give what the registration's `ordinal`th derivation costs: the first nothing, so that there is nothing to choose.
 
-    Later ones, at other hosts, together add at most 1/128 to the one chance in T: sum over d >= 2 of 2^-price.
+    Later ones, at other hosts, together add at most 1/128 to the one chance in T: sum over d >= 2 of 2^-price. So do all
+    sets of open classes: each set is named by its members or by a bit a class.
     """
-    return 0 if ordinal == 1 else 6 + 2 * (ordinal - 1).bit_length()
+    later = 0 if ordinal == 1 else 6 + 2 * (ordinal - 1).bit_length()
+    silenced = 9 + min(open_classes * classes.bit_length(), classes) if open_classes else 0
+    return later + silenced

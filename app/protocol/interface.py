@@ -133,8 +133,8 @@ def interface_bits(
     The query of an address can hold anything that an interface can, a permuted list of classes say, so it costs the same;
     so do parameters in its path (RFC 3986 section 3.3), which some servers take for a query.
     Interfaces can be logged in advance by the thousand and the best be taken afterwards, so a logged one costs the bits
-    that name one entry among those before the registration's beacon (`beacon_index`). What a derived one costs depends on
-    how many were derived before (`derivation.derived_bits`).
+    that name one entry among those before the registration's beacon (`beacon_index`). What a derived one costs its
+    derivation says (`derivation.derived_bits`).
     """
     query = "".join(_QUERY.split(endpoint, maxsplit=1)[1:])
     return BITS_PER_BYTE * len(query.encode()) + _price(interface, origin, statement, beacon_index, derived_bits)

@@ -11,7 +11,7 @@ from app.canonical import sha256
 from app.errors import ProofError
 from app.keys.cover_set import CoverTable
 from app.keys.statement import Statement
-from app.protocol.derivation import Derivation, DerivationQuery, MetadataAnswer, Rule
+from app.protocol.derivation import Derivation, DerivationQuery, MetadataAnswer, Rule, derived_bits
 from app.protocol.interface import Interface
 from app.protocol.records import ModelEntry
 from app.signature import verify_signature
@@ -70,6 +70,8 @@ def verify_derivation(derivation: Derivation, statement: Statement, covers: Cove
         raise ProofError("the derivation asked more than the rule says")
     if rule.interface(answers) != head.interface:
         raise ProofError("the rule gives another interface")
+    if head.bits != derived_bits(head.ordinal, rule.open_classes(answers), len(statement.classes)):
+        raise ProofError("the derivation costs something else by the rule")
 
 
 def _check_query(query: DerivationQuery, rule: Rule, codec: CandidateCodec) -> None:

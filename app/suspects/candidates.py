@@ -8,13 +8,15 @@ names of models and tensors are taken from it.
 Source: docs/protocol.md section 7.1; Open Inference Protocol, "model metadata"; KServe, "V1 protocol".
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol, runtime_checkable
 
-from app.canonical import parse_loose_json
+from app.canonical import encode_json, parse_loose_json
 from app.errors import Malformed, Refused
+from app.keys.cover_set import CoverTable
 from app.keys.statement import Statement
-from app.protocol.derivation import MAX_METADATA_BYTES, MetadataAnswer
+from app.protocol.derivation import MAX_METADATA_BYTES, MetadataAnswer, Rule
 from app.protocol.interface import ADDRESS_OPTIONS, Interface
 from app.suspects.adapters import ADAPTERS, check_interface
 
@@ -132,6 +134,29 @@ def candidates(at: Mapping[str, Any], metadata: Sequence[MetadataAnswer], statem
                 if _is_possible(interface, statement):
                     found.append(interface)
     return found
+
+
+def verify_size(at: Mapping[str, Any], statement: Statement, covers: CoverTable, most_bytes: int) -> None:
+    """Refuse inputs so large that the requests of a derivation could fill more than `most_bytes` of its file.
+
+    Raises: Malformed.
+    """
+    models = encode_json({"models": [f"model-{number}" for number in range(MAX_NAMES)]})
+    said = [MetadataAnswer(adapter, path, 200, models, "", b"") for adapter, path in metadata_paths(at)]
+    rule = Rule(statement, covers, candidates(at, said, statement))
+    sizes = [math.prod(statement.shape) * _number_bytes(one, statement.kind) for one in rule.candidates]
+    asked = len(rule.first_part) * sum(sizes) + len(rule.asked_of_best) * max(sizes, default=0)
+    if asked * 4 // 3 > most_bytes:
+        raise Malformed(
+            f"inputs of this size make up to {asked * 4 // 3} bytes of requests, and a derivation holds {most_bytes}: name "
+            "the model in the suspect's options, so that fewer ways are compared, or give the interface yourself",
+            pointer="/covers",
+        )
+
+
+def _number_bytes(interface: Interface, kind: str) -> int:
+    """Give the bytes of a number with its comma: of a pixel, or of a float with nine digits."""
+    return 13 if kind == "tensor" or interface.preprocessing.get("dtype") == "float32" else 4
 
 
 def _described(name: str) -> Described:

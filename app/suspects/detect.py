@@ -26,6 +26,8 @@ SHOWN_BYTES: Final = 200
 
 # Models or functions of one server that are looked at.
 MAX_NAMES: Final = 4
+# Python refuses to read numbers of thousands of digits, with an error that is none of ours.
+MAX_SIDE_DIGITS: Final = 9
 # Interfaces that are proposed.
 MAX_CANDIDATES: Final = 12
 
@@ -239,13 +241,19 @@ def _preprocessing(datatype: Any, shape: Any) -> Mapping[str, Any] | None:
     """Read dtype, layout and size out of a tensor's description; None where it says too little."""
     if datatype not in ("FP32", "UINT8") or not isinstance(shape, list) or len(shape) != 4:
         return None
-    sides = [int(size) if isinstance(size, int) or str(size).isdecimal() else -1 for size in shape]
+    sides = [_side(size) for size in shape]
     is_chw = sides[1] in (1, 3) and sides[3] not in (1, 3)
     height, width = sides[2:] if is_chw else sides[1:3]
     rules: dict[str, Any] = dict(FLOATS) if datatype == "FP32" else {}
     if is_chw:
         rules["layout"] = "chw"
     return rules | ({"size": [height, width]} if min(height, width) > 0 else {})
+
+
+def _side(size: Any) -> int:
+    """Read a size, a number or one in a string; what is none, or longer than any picture, is -1: unknown."""
+    text = str(size) if isinstance(size, str) or type(size) is int else ""
+    return int(text) if len(text) <= MAX_SIDE_DIGITS and text.isdecimal() else -1
 
 
 def _fitting(preprocessing: Mapping[str, Any], shape: tuple[int, ...]) -> dict[str, Any]:

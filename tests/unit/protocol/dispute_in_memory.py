@@ -23,7 +23,7 @@ from app.merkle.tree import MemoryTree, leaf_hash
 from app.protocol.assessment import Assessment, Evidence, Logged, assess
 from app.protocol.bundle import EVIDENCE_FILES, OPTIONAL_FILES, EvidenceList, encode_bundle, encode_evidence
 from app.protocol.challenge import is_repeated, look_alike
-from app.protocol.derivation import Derivation, DerivationHead, DerivationQuery, MetadataAnswer, Rule
+from app.protocol.derivation import Derivation, DerivationHead, DerivationQuery, MetadataAnswer, Rule, derived_bits
 from app.protocol.faults import find_fault
 from app.protocol.figures import Standing
 from app.protocol.interface import BY_CLAIMANT, Interface, InterfaceOrigin
@@ -292,7 +292,7 @@ def derive(plan: Plan, statement: Statement, registration: int) -> Derivation:
     """Put the covers to the endpoint as the rule says."""
     said = encode_json({"models": ["m"]})
     metadata = (MetadataAnswer("kserve_v1", "/v1/models", 200, said, "192.0.2.1", b""),)
-    head = DerivationHead(registration, plan.derivations, 1, ENDPOINT, {}, metadata, None)
+    head = DerivationHead(registration, plan.derivations, 0, 1, ENDPOINT, {}, metadata, None)
     rule = Rule(statement, cover_table(plan), JsonCodec().candidates({}, metadata, statement))
     queries: list[DerivationQuery] = []
     answers: dict[tuple[int, int], tuple[str, ...]] = {}
@@ -316,7 +316,8 @@ def derive(plan: Plan, statement: Statement, registration: int) -> Derivation:
                 )
             )
             answers[candidate, cover] = labels or ()
-    return Derivation(replace(head, interface=rule.interface(answers)), tuple(queries))
+    bits = derived_bits(plan.derivations, rule.open_classes(answers), len(statement.classes))
+    return Derivation(replace(head, bits=bits, interface=rule.interface(answers)), tuple(queries))
 
 
 def log_derivation(log: MemoryLog, derivation: Derivation, key: bytes = LOG_KEY) -> Logged:

@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import replace
 from fractions import Fraction
+from math import comb
 
 import pytest
 
@@ -153,6 +154,46 @@ def test_the_first_derivation_is_free_and_all_later_ones_add_little():
     assert sum(Fraction(1, 2 ** derived_bits(ordinal)) for ordinal in range(2, 1025)) < Fraction(1, 128)
 
 
+def test_silence_chooses_no_label_for_a_class():
+    # Half of its covers get one label and half another: whoever silences one half must not choose the other.
+    def silenced(half):
+        def answer(candidate, cover, label):
+            return (
+                () if label == 0 and cover % 2 == half else (f"half {cover % 2}" if label == 0 else f"label {label}",)
+            )
+
+        rule = rule_of((44, 25, 25, 25))
+        return rule, run(rule, answer)[0]
+
+    for half in (0, 1):
+        rule, answers = silenced(half)
+        assert set(rule.interface(answers).label_map["map"]) == {"label 1", "label 2", "label 3"}
+        assert rule.open_classes(answers) == 1
+
+
+def test_a_class_that_no_answer_could_map_is_not_open():
+    def answer(candidate, cover, label):
+        return (f"odd {cover}",) if label == 0 else () if label == 1 and cover % 25 == 0 else right(0, cover, label)
+
+    rule = rule_of((25, 25, 19, 25))
+    answers, _ = run(rule, answer)
+    assert set(rule.interface(answers).label_map["map"]) == {"label 1", "label 3"}
+    assert rule.open_classes(answers) == 0
+
+
+def test_nobody_who_answers_leaves_no_class_open():
+    rule = rule_of()
+    answers, _ = run(rule, lambda candidate, cover, label: ())
+    assert rule.open_classes(answers) == 0
+
+
+@pytest.mark.parametrize("classes", [2, 3, 10, 100, 1000])
+def test_all_sets_of_open_classes_together_add_little(classes):
+    sets = [comb(classes, count) * Fraction(1, 2 ** derived_bits(1, count, classes)) for count in range(1, classes + 1)]
+    assert sum(sets) < Fraction(1, 128)
+    assert derived_bits(2, 1, classes) == 8 + derived_bits(1, 1, classes)
+
+
 # --- what a check finds -----------------------------------------------------------------------------------------------
 
 
@@ -248,6 +289,7 @@ FAULTS = {
         other_queries(labels=("x",), response=encode_json({"labels": ["y"]})),
         "not what the response says",
     ),
+    "another price": (rederived(bits=1), "costs something else"),
     "covers of another registration": (
         replace(EVIDENCE, covers=replace(EVIDENCE.covers, labels=(0,) * 60)),
         "not the covers that the registration commits to",

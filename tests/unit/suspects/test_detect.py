@@ -163,6 +163,13 @@ def test_whatever_servers_tell_leads_to_interfaces_that_hold_or_to_none(told_by)
         assert all(each.path.startswith("/") for each in second_looks(seen, model))
 
 
+@pytest.mark.parametrize("side", ["9" * 5000, 10**400, "\u00b2", True, 8.0, [8], None])
+def test_a_size_that_no_picture_has_is_left_out(side):
+    model = {"inputs": [{"name": "input", "datatype": "FP32", "shape": [1, 3, side, side]}]}
+    (found,) = proposed(told(**{"/v2/models": {"models": ["m"]}, "/v2/models/m": model}), shape=(8, 8, 3))
+    assert found == ("oip_v2", {"model": "m"}, {"dtype": "float32", "scale": "0..1", "layout": "chw"})
+
+
 def test_answers_with_another_status_tell_nothing():
     seen = [Seen(each.look, 404, each.body) for each in recorded("kserve")]
     assert proposed(seen) == []
