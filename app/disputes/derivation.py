@@ -51,7 +51,7 @@ from app.protocol.records import ModelEntry
 from app.signature import sign
 from app.storage.objects import get_bytes, put_bytes
 from app.suspects.addresses import NetworkRules, parse_endpoint
-from app.suspects.candidates import address_of, candidates, metadata_paths, verify_size
+from app.suspects.candidates import address_of, candidates, metadata_paths, verify_names, verify_size
 from app.suspects.credentials import Credentials
 from app.suspects.describe import ask_metadata
 from app.suspects.probe import Asked, Question, Suspect, ask
@@ -87,13 +87,14 @@ def place_derivation(
     """Have a suspect's interface derived, or give the derivation that there is at this endpoint.
 
     Raises: NotFound if the artifact is not the vendor's; OpeningInvalid if it is not the committed set; Malformed if that
-    is too small or its inputs too large; Conflict if the host has a derivation for this registration at another path or
-    model.
+    is too small, its inputs too large or the model no name; Conflict if the host has a derivation for this registration at
+    another path or model.
     """
     suspect, registration, covers_sha256 = wanted.suspect, wanted.registration, wanted.covers_sha256
     statement = Statement.parse(registration.statement)
     covers = read_committed_covers(session, store, suspect.vendor_id, covers_sha256, statement)
     endpoint, at = suspect.endpoint, address_of(Interface.from_json(suspect.interface).options)
+    verify_names(at)
     # A file that is larger is never read again, and a dispute over it would never end.
     verify_size(at, statement, covers.table, MAX_FILE_BYTES)
     place = parse_endpoint(endpoint, rules)

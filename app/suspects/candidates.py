@@ -9,6 +9,7 @@ Source: docs/protocol.md section 7.1; Open Inference Protocol, "model metadata";
 """
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol, runtime_checkable
 
@@ -19,6 +20,7 @@ from app.keys.statement import Statement
 from app.protocol.derivation import MAX_METADATA_BYTES, MetadataAnswer, Rule
 from app.protocol.interface import ADDRESS_OPTIONS, Interface
 from app.suspects.adapters import ADAPTERS, check_interface
+from app.suspects.adapters.frame import SEGMENT
 
 # The adapters of rule 1, in its order.
 ADAPTERS_OF_RULE: Final = ("kserve_v1", "oip_v2")
@@ -27,6 +29,7 @@ ADAPTERS_OF_RULE: Final = ("kserve_v1", "oip_v2")
 UNMAPPED: Final = {"by": "name"}
 
 MAX_NAMES: Final = 4
+MAX_NAME_CHARACTERS: Final = 200
 
 FLOATS: Final = {"dtype": "float32", "scale": "0..1"}
 IMAGENET: Final = {"mean": [485, 456, 406], "std": [229, 224, 225]}
@@ -116,6 +119,21 @@ def address_of(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in sorted(options.items()) if name in ADDRESS_OPTIONS}
 
 
+def verify_names(at: Mapping[str, Any]) -> None:
+    """Refuse a model or version that is not one segment of a path: the rule asks for metadata below it.
+
+    Raises: Malformed.
+    """
+    for name in ("model", "version"):
+        value = at.get(name, "any")
+        if not isinstance(value, str) or len(value) > MAX_NAME_CHARACTERS or not re.fullmatch(SEGMENT, value):
+            raise Malformed(
+                f"the rule asks for a {name} by a name that is one segment of a path: add the suspect with such a name, "
+                "or without",
+                pointer=f"/interface/options/{name}",
+            )
+
+
 def metadata_paths(at: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Name adapter and path of every request for metadata, in the order of the rule."""
     return [(name, path) for name in ADAPTERS_OF_RULE for path in _described(name).metadata_paths(at)]
@@ -191,4 +209,4 @@ def _field(value: Any, name: str) -> Any:
 
 
 def _names(values: Sequence[Any]) -> list[str]:
-    return [value for value in values if isinstance(value, str) and 0 < len(value) <= 200][:MAX_NAMES]
+    return [value for value in values if isinstance(value, str) and 0 < len(value) <= MAX_NAME_CHARACTERS][:MAX_NAMES]

@@ -11,7 +11,7 @@ from app.keys.trigger_set import ImageInput, TensorInput
 from app.protocol.bundle import MAX_FILE_BYTES
 from app.protocol.derivation import Rule
 from app.suspects.adapters import load_adapter
-from app.suspects.candidates import candidates, verify_size
+from app.suspects.candidates import candidates, metadata_paths, verify_names, verify_size
 from tests.unit.protocol.dispute_in_memory import Plan, marking_key, statement_of
 
 STATEMENT = statement_of(Plan(classes=2), marking_key(4, 2, "A"))
@@ -29,6 +29,20 @@ def recorded_bytes(said, question):
         for one in rule.candidates
     ]
     return (len(rule.first_part) * sum(sizes) + len(rule.asked_of_best) * max(sizes)) * 4 // 3
+
+
+@pytest.mark.parametrize("value", ["a\r\nHost: b", "../x", "x?y", "\ud800", "m" * 201, "", {"a": 1}, None, 7])
+@pytest.mark.parametrize("name", ["model", "version"])
+def test_what_is_no_segment_of_a_path_names_no_model(name, value):
+    with pytest.raises(Malformed, match="one segment of a path"):
+        verify_names({"model": "m"} | {name: value})
+
+
+def test_names_of_models_stand_in_paths_as_they_are():
+    at = {"model": "resnet-50.v1", "version": "2"}
+    verify_names(at)
+    verify_names({})
+    assert metadata_paths(at) == [("oip_v2", "/v2/models/resnet-50.v1/versions/2")]
 
 
 def test_pictures_of_the_usual_small_sizes_are_compared_in_all_ways():
