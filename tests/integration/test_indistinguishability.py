@@ -29,7 +29,8 @@ KEY = HeaderCredentials(kind="headers", headers={"authorization": "Bearer hush"}
 
 
 def picture(*name):
-    return ImageInput(8, 8, 1, hashlib.shake_256(repr(name).encode()).digest(64)).encode()
+    # Sixteen tiles: of four, one look-alike in 24 would be its trigger again.
+    return ImageInput(16, 16, 1, hashlib.shake_256(repr(name).encode()).digest(256)).encode()
 
 
 def plans():
@@ -108,7 +109,7 @@ def features_of(lot):
 @pytest.fixture(scope="module")
 def observed():
     # Two places fewer than connections: now and then one is refused and asked again.
-    with SuspectSimulator(scores, at_once=6, retry_after="0") as simulator:
+    with SuspectSimulator(scores, shape=(16, 16, 1), at_once=6, retry_after="0") as simulator:
         lots = ask_everything(simulator)
     return lots, [item for lot in lots for item in features_of(lot) if item[1] != "look-alike"]
 
