@@ -140,13 +140,14 @@ class _Ledger:
         with transaction(self._prober.engine) as session:
             verify_current(session, self._attempt)
             give_back(session, task.host, DISPUTES, counted - count_sent(asked), at)
-            if session.get_one(DisputeRow, task.dispute_id).state != ASKING:
-                raise _Over
-            session.execute(
-                insert(QueryRow), [_query_row(task, planned, seen) for planned, seen in zip(lot, asked, strict=True)]
-            )
-            row = session.get_one(BlockRow, (task.dispute_id, task.block))
-            row.asking_milliseconds = taken // timedelta(milliseconds=1)
+            is_asking = session.get_one(DisputeRow, task.dispute_id).state == ASKING
+            if is_asking:
+                rows = [_query_row(task, planned, seen) for planned, seen in zip(lot, asked, strict=True)]
+                session.execute(insert(QueryRow), rows)
+                block = session.get_one(BlockRow, (task.dispute_id, task.block))
+                block.asking_milliseconds = taken // timedelta(milliseconds=1)
+        if not is_asking:
+            raise _Over
 
 
 def _questions(lot: Sequence[Planned]) -> list[Question]:

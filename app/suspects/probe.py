@@ -26,6 +26,7 @@ from app.protocol.interface import Interface
 from app.suspects.adapters import Request, load_adapter, read_answer
 from app.suspects.addresses import NetworkRules, parse_endpoint
 from app.suspects.credentials import Credentials, signer_of
+from app.suspects.lots import Answers, keep
 from app.suspects.pacing import TrafficOf, Turns, seconds_asked_for
 from app.suspects.transport import Exchange, Limits, Lookup, SuspectClient
 
@@ -112,14 +113,14 @@ class Asked:
 class Ledger(Protocol):
     """Who is told of every lot of questions before it is asked, and of its answers, in the order of the lots.
 
-    Both run in a thread beside the asking; what they raise ends it, and `ask_lots` raises it.
+    Both run in a thread beside the asking, and `ask_lots` raises what they raise.
     """
 
     def begin(self, questions: int) -> None:
-        """Note that so many questions are about to be asked."""
+        """Note that so many questions are about to be asked; if it raises, the lots before are still finished."""
 
     def end(self, asked: Sequence[Asked]) -> None:
-        """Note a lot's answers, in the order of its questions."""
+        """Note a lot's answers, in the order of its questions; if it raises, nothing more is asked."""
 
 
 def ask(
@@ -210,7 +211,7 @@ class Session:
         workers = min(limits.connections, len(questions))
         # Encoded a little ahead: an endpoint that is slow leaves time for it, and it never adds to an endpoint's time.
         ready: asyncio.Queue[_Ready | None] = asyncio.Queue(workers or 1)
-        answers = [_Answers(len(lot)) for lot in lots]
+        answers = [Answers[Asked](len(lot)) for lot in lots]
         async with AsyncExitStack() as stack:
             addresses = {self._manner.local_address(question.egress) for question in questions}
             clients = {
@@ -226,29 +227,40 @@ class Session:
                     answers[next_one.lot].put(next_one.place, asked)
 
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._prepare(lots, ready, ledger, workers))
+                group.create_task(self._prepare(lots, answers, ready, ledger, workers))
                 for _ in range(workers):
                     group.create_task(work())
                 if ledger is not None:
-                    group.create_task(_keep(answers, ledger))
+                    group.create_task(keep(answers, ledger.end))
         return [asked for lot in answers for asked in lot.in_order]
 
     async def _prepare(
         self,
         lots: Sequence[Sequence[Question]],
+        answers: Sequence[Answers[Asked]],
         ready: "asyncio.Queue[_Ready | None]",
         ledger: Ledger | None,
         workers: int,
     ) -> None:
         position = 0
+        refusal: Exception | None = None
         for number, lot in enumerate(lots):
-            if ledger is not None:
-                await asyncio.to_thread(ledger.begin, len(lot))
+            try:
+                if ledger is not None:
+                    await asyncio.to_thread(ledger.begin, len(lot))
+            except Exception as error:  # noqa: BLE001  # raised below, once what is under way has been written down
+                refusal = error
+                for dropped in answers[number:]:
+                    dropped.drop()
+                break
             for place, question in enumerate(lot):
                 await ready.put(_Ready(number, place, position, question, self._request(question)))
                 position += 1
         for _ in range(workers):
             await ready.put(None)
+        if refusal is not None:
+            await asyncio.gather(*(lot.kept.wait() for lot in answers))
+            raise refusal
 
     async def _ask(self, client: SuspectClient, position: int, n: int, request: Request) -> Asked:
         asked = self._asked(n, 1, time_text(self._now()), request.body, Exchange(error=OUT_OF_TIME))
@@ -341,32 +353,6 @@ class _Ready:
     position: int
     question: Question
     request: Request
-
-
-class _Answers:
-    """The answers of a lot as they come."""
-
-    def __init__(self, count: int) -> None:
-        self._by_place: dict[int, Asked] = {}
-        self._count = count
-        self.complete = asyncio.Event()
-        if not count:
-            self.complete.set()
-
-    def put(self, place: int, asked: Asked) -> None:
-        self._by_place[place] = asked
-        if len(self._by_place) == self._count:
-            self.complete.set()
-
-    @property
-    def in_order(self) -> list[Asked]:
-        return [self._by_place[place] for place in range(self._count)]
-
-
-async def _keep(answers: Sequence[_Answers], ledger: Ledger) -> None:
-    for lot in answers:
-        await lot.complete.wait()
-        await asyncio.to_thread(ledger.end, lot.in_order)
 
 
 def _may_pass(exchange: Exchange) -> bool:

@@ -5,10 +5,11 @@ from hashlib import sha256
 
 import pytest
 
-from app.errors import Malformed, PolicyRefused
+from app.errors import Malformed, PolicyRefused, Unavailable
 from app.suspects.addresses import NetworkRules
 from app.suspects.credentials import HeaderCredentials
-from app.suspects.probe import Manner, Question, ask, ask_once
+from app.suspects.pacing import TrafficOf
+from app.suspects.probe import Manner, Question, Session, ask, ask_lots, ask_once
 from app.suspects.transport import Limits
 from tests.integration.asking import BODY, BRIEF, ONCE, RULES, now, question, scores, suspect_of
 from tests.simulators.suspect import SuspectSimulator
@@ -161,3 +162,43 @@ def test_an_endpoint_or_input_that_is_not_ours_to_ask_is_refused_before_anything
 def test_no_questions_give_no_results():
     with SuspectSimulator(scores) as simulator:
         assert ask([], suspect_of(simulator), RULES, ONCE, now) == []
+
+
+class Refusing:
+    """A ledger that lets so many lots be asked."""
+
+    def __init__(self, lots):
+        self.lots, self.kept = lots, []
+
+    def begin(self, questions):
+        if not self.lots:
+            raise Unavailable("no more today")
+        self.lots -= 1
+
+    def end(self, asked):
+        time.sleep(0.05)  # the lot behind is asked meanwhile
+        self.kept.append([one.n for one in asked])
+
+
+def test_a_ledger_that_refuses_a_lot_still_gets_those_before_it_and_nothing_else_is_asked():
+    lots = [[question(n) for n in range(start, start + 8)] for start in range(0, 40, 8)]
+    with SuspectSimulator(scores, latency_seconds=0.02) as simulator:
+        ledger = Refusing(2)
+        session = Session(suspect_of(simulator), RULES, Manner(), now, TrafficOf())
+        with pytest.raises(Unavailable, match="no more today"):
+            ask_lots(session, lots, ledger)
+    assert ledger.kept == [list(range(8)), list(range(8, 16))]
+    assert len(simulator.requests) == 16
+
+
+def test_a_ledger_that_cannot_write_a_lot_down_ends_the_asking():
+    class Full(Refusing):
+        def end(self, asked):
+            raise Unavailable("the disk is full")
+
+    lots = [[question(n) for n in range(start, start + 8)] for start in range(0, 400, 8)]
+    with SuspectSimulator(scores, latency_seconds=0.02) as simulator:
+        session = Session(suspect_of(simulator), RULES, Manner(), now, TrafficOf())
+        with pytest.raises(Unavailable, match="disk is full"):
+            ask_lots(session, lots, Full(50))
+    assert len(simulator.requests) < 100
