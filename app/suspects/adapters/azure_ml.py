@@ -42,13 +42,7 @@ class AzureML(FramedAdapter):
         tried="recorded bodies; never live",
     )
 
-    def frame(
-        self,
-        options: Mapping[str, Any],
-        rules: Preprocessing,  # noqa: ARG002  # the contract of all frames
-        kind: str,  # noqa: ARG002
-        shape: tuple[int, ...],  # noqa: ARG002
-    ) -> Frame:
+    def frame(self, options: Mapping[str, Any], rules: Preprocessing, kind: str, shape: tuple[int, ...]) -> Frame:
         """Ask about one row."""
         known = parse_options(AzureMLOptions, options)
         is_table = known.encoding in TEXT_ENCODINGS and known.envelope == "input_data"
@@ -56,12 +50,7 @@ class AzureML(FramedAdapter):
         headers = () if known.version is None else (("azureml-model-deployment", known.version),)
         return Frame("", {known.envelope: rows}, known.encoding, more_headers=headers)
 
-    def read(
-        self,
-        options: Mapping[str, Any],  # noqa: ARG002
-        response: Any,
-        score_count: int | None,
-    ) -> Answer:
+    def read(self, options: Mapping[str, Any], response: Any, score_count: int | None) -> Answer:
         """Read the one prediction, inside its envelope or outside."""
         response = unwrapped(response)
         refuse_reported_error(response)

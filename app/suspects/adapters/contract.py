@@ -90,16 +90,11 @@ class Adapter(Protocol):
         Raises: Malformed unless the body is a request about exactly one such input and nothing else.
         """
 
-    def tolerance(self, options: Mapping[str, Any]) -> int:  # noqa: ARG002  # the contract of all adapters
+    def tolerance(self, options: Mapping[str, Any]) -> int:
         """Say how far a pixel read back may lie from the one sent: 0, or more where the endpoint takes JPEG."""
         return 0
 
-    def next_request(
-        self,
-        options: Mapping[str, Any],  # noqa: ARG002
-        status: int,  # noqa: ARG002
-        body: bytes,  # noqa: ARG002
-    ) -> Request | None:
+    def next_request(self, options: Mapping[str, Any], status: int, body: bytes) -> Request | None:
         """Say what to ask next at an endpoint that answers later; None if `body` is the answer.
 
         Raises: SuspectMisbehaved with a stable reason.

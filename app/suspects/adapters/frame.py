@@ -94,11 +94,7 @@ class FramedAdapter(Adapter, Protocol):
         ...
 
     def rules(
-        self,
-        options: Mapping[str, Any],  # noqa: ARG002  # an adapter may let its options decide
-        preprocessing: Mapping[str, Any],
-        kind: str,
-        shape: tuple[int, ...],
+        self, options: Mapping[str, Any], preprocessing: Mapping[str, Any], kind: str, shape: tuple[int, ...]
     ) -> Preprocessing:
         """Read the preprocessing."""
         return parse_preprocessing(preprocessing, kind, shape)

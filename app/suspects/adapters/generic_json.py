@@ -84,13 +84,7 @@ class GenericJson(FramedAdapter):
             return parse_preprocessing({"dtype": "float32"} | dict(preprocessing), kind, shape)
         return parse_preprocessing(preprocessing, kind, shape)
 
-    def frame(
-        self,
-        options: Mapping[str, Any],
-        rules: Preprocessing,  # noqa: ARG002  # the contract of all frames
-        kind: str,  # noqa: ARG002
-        shape: tuple[int, ...],  # noqa: ARG002
-    ) -> Frame:
+    def frame(self, options: Mapping[str, Any], rules: Preprocessing, kind: str, shape: tuple[int, ...]) -> Frame:
         """Take the template, with the hole in the placeholder's place."""
         template = _parse(options).template
         placeholder = find_placeholder(template)

@@ -49,13 +49,7 @@ class Gradio(FramedAdapter):
         tried="live (Gradio 6.31.0)",
     )
 
-    def frame(
-        self,
-        options: Mapping[str, Any],
-        rules: Preprocessing,
-        kind: str,
-        shape: tuple[int, ...],  # noqa: ARG002  # the contract of all frames
-    ) -> Frame:
+    def frame(self, options: Mapping[str, Any], rules: Preprocessing, kind: str, shape: tuple[int, ...]) -> Frame:
         """Ask for an event about one input."""
         known = parse_options(GradioOptions, options)
         encoding = known.encoding or usual_encoding("png_data_url", rules, kind)
@@ -81,12 +75,7 @@ class Gradio(FramedAdapter):
             body = completed_data(body)
         return self.read(options, parse_answer_body(status, body), score_count)
 
-    def read(
-        self,
-        options: Mapping[str, Any],  # noqa: ARG002
-        response: Any,
-        score_count: int | None,
-    ) -> Answer:
+    def read(self, options: Mapping[str, Any], response: Any, score_count: int | None) -> Answer:
         """Read the first output."""
         if isinstance(response, dict) and "event_id" in response:
             raise SuspectMisbehaved("the event's outcome was not fetched", reason="unfinished")

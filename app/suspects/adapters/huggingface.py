@@ -53,13 +53,7 @@ class HuggingFace(FramedAdapter):
         tried="recorded bodies; never live",
     )
 
-    def frame(
-        self,
-        options: Mapping[str, Any],
-        rules: Preprocessing,  # noqa: ARG002  # the contract of all frames
-        kind: str,  # noqa: ARG002
-        shape: tuple[int, ...],  # noqa: ARG002
-    ) -> Frame:
+    def frame(self, options: Mapping[str, Any], rules: Preprocessing, kind: str, shape: tuple[int, ...]) -> Frame:
         """Send the picture, and wait for a model that sleeps."""
         known = parse_options(HuggingFaceOptions, options)
         encoding = known.encoding or ("png" if known.top_k is None else "png_base64")
@@ -68,12 +62,7 @@ class HuggingFace(FramedAdapter):
             body["parameters"] = {"top_k": known.top_k}
         return Frame("", body, encoding, more_headers=(("x-scale-up-timeout", str(SCALE_UP_SECONDS)),))
 
-    def read(
-        self,
-        options: Mapping[str, Any],  # noqa: ARG002
-        response: Any,
-        score_count: int | None,
-    ) -> Answer:
+    def read(self, options: Mapping[str, Any], response: Any, score_count: int | None) -> Answer:
         """Read the ranking; classes without names are their indices where indices are wanted."""
         refuse_reported_error(response)
         answer = answer_to_one(response, score_count)

@@ -34,22 +34,11 @@ class KServeV1(FramedAdapter):
         tried="live (KServe 0.21.0)",
     )
 
-    def frame(
-        self,
-        options: Mapping[str, Any],
-        rules: Preprocessing,  # noqa: ARG002  # the contract of all frames
-        kind: str,  # noqa: ARG002
-        shape: tuple[int, ...],  # noqa: ARG002
-    ) -> Frame:
+    def frame(self, options: Mapping[str, Any], rules: Preprocessing, kind: str, shape: tuple[int, ...]) -> Frame:
         """Ask about one instance."""
         known = parse_options(KServeV1Options, options)
         return Frame(f"/v1/models/{known.model}:predict", {"instances": [HOLE]}, known.encoding)
 
-    def read(
-        self,
-        options: Mapping[str, Any],  # noqa: ARG002
-        response: Any,
-        score_count: int | None,
-    ) -> Answer:
+    def read(self, options: Mapping[str, Any], response: Any, score_count: int | None) -> Answer:
         """Read the one prediction."""
         return answer_from(only_item_of(field_of(response, "predictions")), score_count)

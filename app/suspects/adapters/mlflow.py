@@ -40,13 +40,7 @@ class MLflow(FramedAdapter):
         tried="live (MLflow 3.17.2)",
     )
 
-    def frame(
-        self,
-        options: Mapping[str, Any],
-        rules: Preprocessing,  # noqa: ARG002  # the contract of all frames
-        kind: str,  # noqa: ARG002
-        shape: tuple[int, ...],  # noqa: ARG002
-    ) -> Frame:
+    def frame(self, options: Mapping[str, Any], rules: Preprocessing, kind: str, shape: tuple[int, ...]) -> Frame:
         """Ask about a batch of one."""
         known = parse_options(MLflowOptions, options)
         match known.envelope:
@@ -58,12 +52,7 @@ class MLflow(FramedAdapter):
                 rows = [HOLE] if known.input_name is None else {known.input_name: [HOLE]}
         return Frame("/invocations", {known.envelope: rows}, known.encoding)
 
-    def read(
-        self,
-        options: Mapping[str, Any],  # noqa: ARG002
-        response: Any,
-        score_count: int | None,
-    ) -> Answer:
+    def read(self, options: Mapping[str, Any], response: Any, score_count: int | None) -> Answer:
         """Read the one prediction; a model with one named output gives an object around it."""
         predictions = field_of(response, "predictions")
         if isinstance(predictions, dict) and len(predictions) == 1:

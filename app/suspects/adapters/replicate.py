@@ -53,13 +53,7 @@ class Replicate(FramedAdapter):
     )
     is_question_repeated = True
 
-    def frame(
-        self,
-        options: Mapping[str, Any],
-        rules: Preprocessing,  # noqa: ARG002  # the contract of all frames
-        kind: str,  # noqa: ARG002
-        shape: tuple[int, ...],  # noqa: ARG002
-    ) -> Frame:
+    def frame(self, options: Mapping[str, Any], rules: Preprocessing, kind: str, shape: tuple[int, ...]) -> Frame:
         """Ask for a prediction and wait a little."""
         known = parse_options(ReplicateOptions, options)
         body: dict[str, Any] = {"input": {known.input_name: HOLE}}
@@ -69,12 +63,7 @@ class Replicate(FramedAdapter):
             path = "/v1/predictions"
         return Frame(path, body, known.encoding, more_headers=(("prefer", f"wait={WAIT_SECONDS}"),))
 
-    def next_request(
-        self,
-        options: Mapping[str, Any],  # noqa: ARG002
-        status: int,
-        body: bytes,
-    ) -> Request | None:
+    def next_request(self, options: Mapping[str, Any], status: int, body: bytes) -> Request | None:
         """Ask again for a prediction that is not finished."""
         if status not in STATUSES:
             return None
@@ -92,12 +81,7 @@ class Replicate(FramedAdapter):
         """Read a finished prediction."""
         return self.read(options, parse_answer_body(status, body, statuses=STATUSES), score_count)
 
-    def read(
-        self,
-        options: Mapping[str, Any],  # noqa: ARG002
-        response: Any,
-        score_count: int | None,
-    ) -> Answer:
+    def read(self, options: Mapping[str, Any], response: Any, score_count: int | None) -> Answer:
         """Read the output of a prediction that succeeded."""
         match field_of(response, "status"):
             case "succeeded":

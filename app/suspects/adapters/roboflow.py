@@ -34,23 +34,12 @@ class Roboflow(FramedAdapter):
         tried="recorded bodies; never live",
     )
 
-    def frame(
-        self,
-        options: Mapping[str, Any],
-        rules: Preprocessing,  # noqa: ARG002  # the contract of all frames
-        kind: str,  # noqa: ARG002
-        shape: tuple[int, ...],  # noqa: ARG002
-    ) -> Frame:
+    def frame(self, options: Mapping[str, Any], rules: Preprocessing, kind: str, shape: tuple[int, ...]) -> Frame:
         """Send the picture's text."""
         encoding = parse_options(RoboflowOptions, options).encoding
         return Frame("", None, encoding, media_type="application/x-www-form-urlencoded")
 
-    def read(
-        self,
-        options: Mapping[str, Any],  # noqa: ARG002
-        response: Any,
-        score_count: int | None,
-    ) -> Answer:
+    def read(self, options: Mapping[str, Any], response: Any, score_count: int | None) -> Answer:
         """Read the ranking: an empty one abstains."""
         refuse_reported_error(response)
         predictions = field_of(response, "predictions")

@@ -43,13 +43,7 @@ class RoutedAdapter(FramedAdapter, Protocol):
     usual_name: ClassVar[str]
     usual_picture: ClassVar[str]
 
-    def frame(
-        self,
-        options: Mapping[str, Any],
-        rules: Preprocessing,
-        kind: str,
-        shape: tuple[int, ...],  # noqa: ARG002  # the contract of all frames
-    ) -> Frame:
+    def frame(self, options: Mapping[str, Any], rules: Preprocessing, kind: str, shape: tuple[int, ...]) -> Frame:
         """Ask about one input."""
         known = parse_options(RoutedOptions, options)
         encoding = known.encoding or usual_encoding(self.usual_picture, rules, kind)
@@ -67,12 +61,7 @@ class RoutedAdapter(FramedAdapter, Protocol):
         value: Any = [HOLE] if known.batch else HOLE
         return Frame(path, {name: value} if name else value, encoding)
 
-    def read(
-        self,
-        options: Mapping[str, Any],  # noqa: ARG002
-        response: Any,
-        score_count: int | None,
-    ) -> Answer:
+    def read(self, options: Mapping[str, Any], response: Any, score_count: int | None) -> Answer:
         """Read the one prediction, inside one of the usual envelopes or outside."""
         refuse_reported_error(response)
         return answer_to_one(inside_envelope(response), score_count)

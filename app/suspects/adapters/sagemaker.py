@@ -56,13 +56,7 @@ class SageMaker(FramedAdapter):
         tried="recorded bodies; never live",
     )
 
-    def frame(
-        self,
-        options: Mapping[str, Any],
-        rules: Preprocessing,  # noqa: ARG002  # the contract of all frames
-        kind: str,  # noqa: ARG002
-        shape: tuple[int, ...],  # noqa: ARG002
-    ) -> Frame:
+    def frame(self, options: Mapping[str, Any], rules: Preprocessing, kind: str, shape: tuple[int, ...]) -> Frame:
         """Ask about a batch of one."""
         known = parse_options(SageMakerOptions, options)
         headers = (
@@ -78,12 +72,7 @@ class SageMaker(FramedAdapter):
             more_headers=tuple((name, value) for name, value in headers if value is not None),
         )
 
-    def read(
-        self,
-        options: Mapping[str, Any],  # noqa: ARG002
-        response: Any,
-        score_count: int | None,
-    ) -> Answer:
+    def read(self, options: Mapping[str, Any], response: Any, score_count: int | None) -> Answer:
         """Read the one prediction, inside its envelope or outside."""
         if isinstance(response, dict) and "predictions" in response:
             response = response["predictions"]

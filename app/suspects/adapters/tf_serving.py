@@ -44,13 +44,7 @@ class TFServing(FramedAdapter):
         tried="recorded bodies; never live",
     )
 
-    def frame(
-        self,
-        options: Mapping[str, Any],
-        rules: Preprocessing,  # noqa: ARG002  # the contract of all frames
-        kind: str,  # noqa: ARG002
-        shape: tuple[int, ...],  # noqa: ARG002
-    ) -> Frame:
+    def frame(self, options: Mapping[str, Any], rules: Preprocessing, kind: str, shape: tuple[int, ...]) -> Frame:
         """Ask about one row, or about columns of one."""
         known = parse_options(TFServingOptions, options)
         value: Any = {"b64": HOLE} if known.encoding in BYTES_ENCODINGS else HOLE

@@ -54,13 +54,7 @@ class TorchServe(FramedAdapter):
         tried="live (TorchServe 0.12.0)",
     )
 
-    def frame(
-        self,
-        options: Mapping[str, Any],
-        rules: Preprocessing,
-        kind: str,
-        shape: tuple[int, ...],  # noqa: ARG002  # the contract of all frames
-    ) -> Frame:
+    def frame(self, options: Mapping[str, Any], rules: Preprocessing, kind: str, shape: tuple[int, ...]) -> Frame:
         """Ask about one input."""
         known = parse_options(TorchServeOptions, options)
         version = "" if known.version is None else f"/{known.version}"
@@ -69,11 +63,6 @@ class TorchServe(FramedAdapter):
         body = None if encoding in BODY_ENCODINGS else ENVELOPES[known.envelope]
         return Frame(f"/predictions/{known.model}{version}", body, encoding)
 
-    def read(
-        self,
-        options: Mapping[str, Any],  # noqa: ARG002
-        response: Any,
-        score_count: int | None,
-    ) -> Answer:
+    def read(self, options: Mapping[str, Any], response: Any, score_count: int | None) -> Answer:
         """Read the one prediction, inside the KServe envelope or outside."""
         return answer_to_one(inside_envelope(response), score_count)

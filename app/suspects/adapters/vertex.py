@@ -40,13 +40,7 @@ class Vertex(FramedAdapter):
         tried="recorded bodies; never live",
     )
 
-    def frame(
-        self,
-        options: Mapping[str, Any],
-        rules: Preprocessing,  # noqa: ARG002  # the contract of all frames
-        kind: str,  # noqa: ARG002
-        shape: tuple[int, ...],  # noqa: ARG002
-    ) -> Frame:
+    def frame(self, options: Mapping[str, Any], rules: Preprocessing, kind: str, shape: tuple[int, ...]) -> Frame:
         """Ask about one instance."""
         known = parse_options(VertexOptions, options)
         if known.input_name is not None:
@@ -56,12 +50,7 @@ class Vertex(FramedAdapter):
         body = {"instances": [{"content": HOLE}], "parameters": AUTOML_PARAMETERS}
         return Frame("", body, known.encoding)
 
-    def read(
-        self,
-        options: Mapping[str, Any],  # noqa: ARG002
-        response: Any,
-        score_count: int | None,
-    ) -> Answer:
+    def read(self, options: Mapping[str, Any], response: Any, score_count: int | None) -> Answer:
         """Read the one prediction."""
         refuse_reported_error(response)
         return answer_from(only_item_of(field_of(response, "predictions")), score_count)
