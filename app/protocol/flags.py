@@ -15,6 +15,7 @@ from decimal import Context, Decimal
 from math import comb
 from typing import Any, Final
 
+from app.protocol.decimals import power
 from app.protocol.evidence import decimal_text, fisher_tail, log2_text
 from app.protocol.transcript import Role
 
@@ -178,15 +179,15 @@ def rate_below(hits: int, of: int) -> int:
     low, high = 0, _SCALE
     while high - low > 1 and hits:
         middle = (low + high) // 2
-        low, high = (middle, high) if _tail(hits, of, middle) * RISK <= 1 else (low, middle)
+        low, high = (middle, high) if _DIGITS.multiply(_tail(hits, of, middle), Decimal(RISK)) <= 1 else (low, middle)
     return low
 
 
 def _tail(hits: int, of: int, rate: int) -> Decimal:
     """P[at least `hits` of `of`] at `rate` * 2^-32; what is below 10^-40 of the sum is left out."""
     times, divided = _DIGITS.multiply, _DIGITS.divide
-    chance = divided(Decimal(rate), Decimal(_SCALE))
-    term = times(Decimal(comb(of, hits)), times(_power(chance, hits), _power(1 - chance, of - hits)))
+    chance, miss = divided(Decimal(rate), Decimal(_SCALE)), divided(Decimal(_SCALE - rate), Decimal(_SCALE))
+    term = times(Decimal(comb(of, hits)), times(power(_DIGITS, chance, hits), power(_DIGITS, miss, of - hits)))
     total = term
     for j in range(hits, of):
         term = divided(times(term, Decimal((of - j) * rate)), Decimal((j + 1) * (_SCALE - rate)))
@@ -194,13 +195,3 @@ def _tail(hits: int, of: int, rate: int) -> Decimal:
         if j * (_SCALE - rate) > of * rate and times(term, Decimal(10**40)) < total:
             break
     return total
-
-
-def _power(base: Decimal, exponent: int) -> Decimal:
-    # By squaring, as in `ranking`: the library's own power is not promised to round the same everywhere.
-    result = Decimal(1)
-    for bit in f"{exponent:b}":
-        result = _DIGITS.multiply(result, result)
-        if bit == "1":
-            result = _DIGITS.multiply(result, base)
-    return result

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from functools import lru_cache
 
+from app.protocol.decimals import power
 from app.protocol.evidence import Outcome, Step
 
 # theta = t/398 for odd t, as the bets on labels.
@@ -78,14 +79,4 @@ def _rests(classes: int) -> tuple[Decimal, ...]:
 
 @lru_cache(maxsize=4096)
 def _powers(exponent: int) -> tuple[Decimal, ...]:
-    return tuple(_power(theta, exponent) for theta in _THETAS)
-
-
-def _power(base: Decimal, exponent: int) -> Decimal:
-    # Not the library's own power: it is not promised to round the same everywhere.
-    result = _ONE
-    for bit in f"{exponent:b}":
-        result = _CONTEXT.multiply(result, result)
-        if bit == "1":
-            result = _CONTEXT.multiply(result, base)
-    return result
+    return tuple(power(_CONTEXT, theta, exponent) for theta in _THETAS)

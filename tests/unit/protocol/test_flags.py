@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import replace
-from decimal import Decimal
+from decimal import Decimal, localcontext
 
 import pytest
 
@@ -149,3 +149,10 @@ def test_questions_of_a_block_that_was_not_finished_count_for_nothing():
     played = play(Plan(triggers=16, block_size=8, covers_per_trigger=1))
     half = replace(played, evidence=replace(played.evidence, blocks_done=1, end="withdrawn"))
     assert json.loads(half.assessment.report(STANDING))["flags"]["covers"] == {"asked": 8, "distinct": 8}
+
+
+def test_the_bounds_do_not_depend_on_the_callers_context():
+    usual = rate_below(700, 1000)
+    with localcontext() as context:
+        context.prec = 3
+        assert rate_below(700, 1000) == usual
