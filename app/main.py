@@ -1,4 +1,4 @@
-"""The web process: the API wired together, and the server that runs it.
+"""The web process: the API and the portal wired together, and the server that runs it.
 
 Invariants: the log's key fits the database's log before anything is served; the process never imports torch.
 """
@@ -32,11 +32,12 @@ from app.api import (
     white_box_checks,
 )
 from app.api.body_limits import JSON, BodyLimits, BodyRule
-from app.api.dependencies import Service
 from app.db.engine import make_engine, migrations_config, transaction
 from app.log.store import verify_identity
+from app.portal.application import FORMS, PAGES, PortalMount, create_portal
 from app.settings import Settings, load_log_identity, load_secret_box, open_database
 from app.storage.objects import open_store
+from app.web import Service
 
 # A request that still runs when the server is told to stop has so long to end.
 SHUTDOWN_SECONDS = 10
@@ -68,12 +69,12 @@ class Api(FastAPI):
         return description
 
 
-def create_app(settings: Settings, database_url: str) -> FastAPI:
-    """Wire the API to a migrated database.
+def create_app(settings: Settings, database_url: str, *, portal_origin: str = "") -> FastAPI:
+    """Wire API and portal to a migrated database; browsers find the portal at `portal_origin`.
 
     Raises: PolicyRefused if the database holds another log; DatabaseAway.
     """
-    service = _make_service(settings, database_url)
+    service = _make_service(settings, database_url, portal_origin)
     with transaction(service.engine) as session:
         verify_identity(session, service.identity)
 
@@ -98,6 +99,7 @@ def create_app(settings: Settings, database_url: str) -> FastAPI:
     app.include_router(health.router)
     for router in ROUTERS:
         app.include_router(router, prefix="/v1")
+    app.router.routes.append(PortalMount("/", create_portal(service), name="portal"))
     return app
 
 
@@ -106,11 +108,14 @@ def serve(settings: Settings, *, host: str = "", port: int | None = None) -> Non
     # uvicorn ends what it serves and then raises the signal again: as an exception, so that the database is stopped, too.
     signal.signal(signal.SIGTERM, _stop)
     with open_database(settings) as urls:
-        app = create_app(settings, urls.service)
+        listens_on = settings.api_port if port is None else port
+        app = create_app(
+            settings, urls.service, portal_origin=settings.portal_origin or f"http://localhost:{listens_on}"
+        )
         uvicorn.run(
             app,
             host=host or settings.api_host,
-            port=settings.api_port if port is None else port,
+            port=listens_on,
             server_header=False,
             ws="none",
             timeout_graceful_shutdown=SHUTDOWN_SECONDS,
@@ -127,17 +132,19 @@ def body_rules(settings: Settings) -> list[BodyRule]:
     return [
         BodyRule(re.compile("/v1/artifacts"), settings.max_artifact_bytes, artifacts.MEDIA_TYPES),
         BodyRule(re.compile(with_keys), settings.max_openings_bytes, JSON),
+        BodyRule(PAGES, settings.max_json_bytes, FORMS),
         BodyRule(re.compile(".*", re.DOTALL), settings.max_json_bytes, JSON),
     ]
 
 
-def _make_service(settings: Settings, database_url: str) -> Service:
+def _make_service(settings: Settings, database_url: str, portal_origin: str) -> Service:
     return Service(
         engine=make_engine(database_url, application="trapstreet api"),
         store=open_store(settings.objects_place),
         identity=load_log_identity(settings),
         beacon_source=settings.beacon,
         max_artifact_bytes=settings.max_artifact_bytes,
+        portal_origin=portal_origin or settings.portal_origin or f"http://localhost:{settings.api_port}",
         schema_revision=ScriptDirectory.from_config(migrations_config()).get_current_head() or "",
         network_rules=settings.network_rules,
         secret_box=load_secret_box(settings),

@@ -102,6 +102,12 @@ class Settings(BaseSettings):
     )
     api_host: str = Field("127.0.0.1", description="Address on which the API listens.")
     api_port: int = Field(8000, ge=0, le=65535, description="Port on which the API listens.")
+    portal_origin: str = Field(
+        "",
+        pattern=r"^(https://[a-z0-9.-]+(:[0-9]{1,5})?|http://localhost(:[0-9]{1,5})?)?$",
+        description="Where people's browsers find the portal: https:// and the host, and the port if it is not 443; default "
+        "http://localhost and the port on which the API listens.",
+    )
     queue_key_dir: Path | None = Field(
         None, description="Folder of the embedding queues' secret seeds; default `queue-keys` in data_dir."
     )

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 import app.errors
-from app.api.problems import STATUS, status_of
 from app.canonical import Record
 from app.cli.client import ApiProblem
 from app.errors import TrapstreetError
@@ -29,6 +28,7 @@ from app.settings import Settings
 from app.suspects.adapters import ADAPTERS
 from app.suspects.adapters.answers import REASONS
 from app.suspects.transport import TRANSPORT_ERRORS
+from app.web import STATUS, status_of
 from tests.write_docs import (
     ADAPTERS_PAGE,
     BESIDE,
@@ -58,8 +58,16 @@ NAMED_AFTER_NETWORKS = {"app/api/models.py", "app/registry/models.py"}
 MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_TRAINING_LINES = 400, 50, 80
 TRAINING = {("app/embedding/train.py", "train")}
 
-# Many questions at once, and procrastinate's own loop; the last three are where ASGI takes nothing else.
-ASYNC = ("app/suspects/", "app/jobs/", "app/api/body_limits.py", "app/api/artifacts.py", "app/main.py")
+# Many questions at once, and procrastinate's own loop; the others are where ASGI takes nothing else.
+ASYNC = (
+    "app/suspects/",
+    "app/jobs/",
+    "app/api/body_limits.py",
+    "app/api/artifacts.py",
+    "app/portal/application.py",
+    "app/portal/forms.py",
+    "app/main.py",
+)
 
 RECORDS: tuple[type[Record], ...] = (
     *ENTRIES.values(),

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Path
 from pydantic import AwareDatetime, Field
 
-from app.api.dependencies import InTransaction, Now, require
+from app.api.dependencies import require
 from app.api.fields import Answer, Body, Line, Moment, Page
 from app.api.problems import WITH_KEY, problems
 from app.db.tables import ApiKeyRow
@@ -18,6 +18,7 @@ from app.registry.api_keys import (
     make_api_key,
     revoke_api_key,
 )
+from app.web import InTransaction, Now
 
 router = APIRouter(prefix="/api-keys", tags=["api keys"], responses=WITH_KEY)
 

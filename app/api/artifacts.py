@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import Field
 
-from app.api.dependencies import InTransaction, Now, Reader, ServiceOf, require_beforehand
+from app.api.dependencies import Reader, require_beforehand
 from app.api.fields import Answer, Hex32
 from app.api.problems import WITH_KEY, problems
 from app.db.engine import transaction
@@ -21,6 +21,7 @@ from app.errors import Unavailable
 from app.registry.api_keys import DISPUTE, EMBED, Caller
 from app.registry.artifacts import load_artifact, record_artifact
 from app.storage.objects import iterate, put_stream, size_of
+from app.web import InTransaction, Now, ServiceOf
 
 router = APIRouter(prefix="/artifacts", tags=["artifacts"], responses=WITH_KEY)
 

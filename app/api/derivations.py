@@ -10,7 +10,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query
 from pydantic import Field
 
-from app.api.dependencies import InTransaction, Now, Reader, ServiceOf, require
+from app.api.dependencies import Reader, require
 from app.api.fields import Answer, Body, Hex32, LogNumber, Moment
 from app.api.problems import WITH_KEY, problems
 from app.db.derivation_tables import DerivationRow
@@ -20,6 +20,7 @@ from app.disputes.suspects import load_suspect
 from app.protocol.derivation import DerivationHead, derived_bits
 from app.registry.api_keys import DISPUTE, Caller
 from app.registry.registrations import load_registration
+from app.web import InTransaction, Now, ServiceOf
 
 router = APIRouter(prefix="/suspects", tags=["suspects"], responses=WITH_KEY)
 

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import StreamingResponse
 from pydantic import Field
 
-from app.api.dependencies import InTransaction, Now, Reader, ServiceOf, require
+from app.api.dependencies import Reader, require
 from app.api.fields import Answer, Body, Hex32, Hex64, LogNumber, Moment, Page, PageOf, under
 from app.api.problems import WITH_KEY, problems
 from app.db.tables import ID_RANDOM_BYTES, DisputeRow
@@ -27,6 +27,7 @@ from app.protocol.records import FilingRecord
 from app.registry.api_keys import DISPUTE, Caller
 from app.storage.archive import unpack
 from app.storage.objects import get_bytes, iterate
+from app.web import InTransaction, Now, ServiceOf
 
 router = APIRouter(prefix="/disputes", tags=["disputes"], responses=WITH_KEY)
 

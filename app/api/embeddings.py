@@ -11,13 +11,14 @@ from uuid import UUID
 from fastapi import APIRouter, Response
 from pydantic import Field
 
-from app.api.dependencies import InTransaction, Now, Reader
+from app.api.dependencies import Reader
 from app.api.fields import Hex32, LogNumber, Page, PageOf
 from app.api.orders import Embedder, NewOrderBody, PlacedOrder, in_every_order
 from app.api.problems import WITH_KEY, problems
 from app.db.tables import ID_RANDOM_BYTES, EmbeddingRow
 from app.embedding.embedding_order import EmbeddingOrder
 from app.embedding.orders import NewOrder, cancel_order, list_orders, load_order, place
+from app.web import InTransaction, Now
 
 router = APIRouter(prefix="/embeddings", tags=["embeddings"], responses=WITH_KEY)
 

@@ -2,9 +2,9 @@
 
 from fastapi import APIRouter, Response
 
-from app.api.dependencies import InTransaction, ServiceOf
 from app.db.engine import load_revision
 from app.errors import Unavailable
+from app.web import InTransaction, ServiceOf
 
 router = APIRouter(tags=["health"])
 

@@ -5,12 +5,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
-from app.api.dependencies import InTransaction, ServiceOf
 from app.api.fields import Answer, Hex32, LogNumber, Moment, Page, PageOf
 from app.api.problems import problems
 from app.db.tables import LogEntryRow
 from app.log.store import consistency, latest_checkpoint, list_entries, load_entry, receipt_for
 from app.merkle.checkpoint import verifier_key_text
+from app.web import InTransaction, ServiceOf
 
 router = APIRouter(prefix="/log", tags=["log"])
 

@@ -7,13 +7,14 @@ from uuid import UUID
 from fastapi import APIRouter, Depends
 from pydantic import Field
 
-from app.api.dependencies import InTransaction, Now, Reader, ServiceOf, require
+from app.api.dependencies import Reader, require
 from app.api.fields import Answer, Body, Hex32, Hex64, Moment, Page, PageOf, Proven
 from app.api.problems import WITH_KEY, problems
 from app.db.tables import ID_RANDOM_BYTES, ModelCommitmentRow, VendorRow
 from app.log.store import load_entry, receipt_for
 from app.registry.api_keys import REGISTER, Caller
 from app.registry.models import commit_model, list_models
+from app.web import InTransaction, Now, ServiceOf
 
 router = APIRouter(prefix="/models", tags=["models"], responses=WITH_KEY)
 

@@ -22,21 +22,16 @@ from starlette.requests import ClientDisconnect
 from app.db.engine import is_database_busy
 from app.errors import (
     AlreadyRegistered,
-    Conflict,
     Forbidden,
     Malformed,
     NotFound,
-    ProofError,
-    Refused,
-    SuspectMisbehaved,
-    SuspectUnreachable,
     TooLarge,
-    TooMany,
     TrapstreetError,
     Unauthenticated,
     Unavailable,
     UnsupportedMedia,
 )
+from app.web import status_of
 
 logger = logging.getLogger(__name__)
 
@@ -44,24 +39,6 @@ MEDIA_TYPE = "application/problem+json"
 
 # What a client is asked to wait before it tries the same again.
 RETRY_AFTER_SECONDS = 2
-
-# The nearest class in the order of a class's ancestors decides.
-STATUS: Mapping[type[TrapstreetError], int] = {
-    Refused: 422,
-    Unauthenticated: 401,
-    Forbidden: 403,
-    NotFound: 404,
-    Conflict: 409,
-    TooLarge: 413,
-    UnsupportedMedia: 415,
-    TooMany: 429,
-    # Whatever a caller sends is checked as Refused: what does not hold here is the service's own data.
-    ProofError: 500,
-    Unavailable: 503,
-    SuspectUnreachable: 502,
-    SuspectMisbehaved: 502,
-    TrapstreetError: 422,
-}
 
 # Codes of what the framework refuses before our code sees it.
 FRAMEWORK_CODES: Mapping[int, str] = {
@@ -113,11 +90,6 @@ def schemas() -> dict[str, Any]:
 # What any operation may answer; routers add their own.
 COMMON = problems(422, 500, 503)
 WITH_KEY = problems(401, 403)
-
-
-def status_of(error: TrapstreetError) -> int:
-    """Give the HTTP status of an error."""
-    return next(STATUS[ancestor] for ancestor in type(error).__mro__ if ancestor in STATUS)
 
 
 def problem_response(

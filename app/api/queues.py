@@ -3,10 +3,10 @@
 from fastapi import APIRouter
 from pydantic import Field
 
-from app.api.dependencies import InTransaction
 from app.api.fields import Page, Proven
 from app.log.store import load_entry, receipt_for
 from app.registry.worker_keys import list_worker_keys
+from app.web import InTransaction
 
 router = APIRouter(prefix="/queues", tags=["queues"])
 

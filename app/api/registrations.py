@@ -7,7 +7,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Response
 from pydantic import Field
 
-from app.api.dependencies import InTransaction, Now, Reader, ServiceOf, require
+from app.api.dependencies import Reader, require
 from app.api.fields import Answer, Body, Hex32, Hex64, Moment, Page, PageOf, Proven, under
 from app.api.problems import WITH_KEY, problems
 from app.db.tables import ID_RANDOM_BYTES, RegistrationRow, VendorRow
@@ -23,6 +23,7 @@ from app.registry.registrations import (
     load_registration,
     register,
 )
+from app.web import InTransaction, Now, ServiceOf
 
 router = APIRouter(prefix="/registrations", tags=["registrations"], responses=WITH_KEY)
 

@@ -11,7 +11,7 @@ from uuid import UUID
 from fastapi import APIRouter, Response
 from pydantic import Field
 
-from app.api.dependencies import InTransaction, Now, Reader
+from app.api.dependencies import Reader
 from app.api.fields import Hex32, Line, Page, PageOf
 from app.api.orders import Embedder, NewOrderBody, PlacedOrder, in_every_order
 from app.api.problems import WITH_KEY, problems
@@ -23,6 +23,7 @@ from app.embedding.survival.report_order import ReportOrder
 from app.errors import Conflict
 from app.keys.statement import MAX_CLASSES, parse_statement
 from app.registry.registrations import load_registration
+from app.web import InTransaction, Now
 
 router = APIRouter(prefix="/survival-reports", tags=["survival reports"], responses=WITH_KEY)
 

@@ -13,7 +13,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends
 from pydantic import Field
 
-from app.api.dependencies import InTransaction, Now, Reader, ServiceOf, require, require_beforehand
+from app.api.dependencies import Reader, require, require_beforehand
 from app.api.fields import Answer, Body, Line, Moment, Page, PageOf
 from app.api.problems import WITH_KEY, problems
 from app.db.engine import transaction
@@ -36,6 +36,7 @@ from app.protocol.interface import Interface, LabelMap
 from app.registry.api_keys import DISPUTE, Caller
 from app.registry.registrations import load_registration
 from app.suspects.credentials import parse_credentials
+from app.web import InTransaction, Now, ServiceOf
 
 router = APIRouter(prefix="/suspects", tags=["suspects"], responses=WITH_KEY)
 

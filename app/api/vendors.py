@@ -7,13 +7,14 @@ from uuid import UUID
 from fastapi import APIRouter, Depends
 from pydantic import Field
 
-from app.api.dependencies import InTransaction, Now, Reader, ServiceOf, require
+from app.api.dependencies import Reader, require
 from app.api.fields import Answer, Body, Hex32, Hex64, Line, Moment, Proven
 from app.api.problems import WITH_KEY, problems
 from app.db.tables import ID_RANDOM_BYTES, VendorRow
 from app.log.store import receipt_for
 from app.registry.api_keys import ADMIN, RANDOM_BYTES, SCOPES, Caller, make_api_key
 from app.registry.vendors import CHALLENGE_BYTES, VendorClaim, make_challenge, register_vendor, rotate_key
+from app.web import InTransaction, Now, ServiceOf
 
 router = APIRouter(prefix="/vendors", tags=["vendors"])
 

@@ -11,7 +11,7 @@ from uuid import UUID
 from fastapi import APIRouter, Response
 from pydantic import Field
 
-from app.api.dependencies import InTransaction, Now, Reader
+from app.api.dependencies import Reader
 from app.api.fields import Answer, Body, Hex32, Line, LogNumber, Page, PageOf
 from app.api.orders import Embedder, NewOrderBody, PlacedOrder, in_every_order
 from app.api.problems import WITH_KEY, problems
@@ -20,6 +20,7 @@ from app.embedding.orders import NewOrder, cancel_order, list_orders, load_order
 from app.embedding.white_box.check import MAX_CONTROLS
 from app.embedding.white_box.check_order import CheckOrder, ask_admission
 from app.errors import Malformed
+from app.web import InTransaction, Now
 
 router = APIRouter(prefix="/white-box-checks", tags=["white-box checks"], responses=WITH_KEY)
 

@@ -48,11 +48,10 @@ LAST_USED_SECONDS = 60
 
 @dataclass(frozen=True)
 class Caller:
-    """Who calls, with which key, and what that key may do."""
+    """For which vendor somebody calls, and what they may do."""
 
     vendor_id: UUID
     scopes: frozenset[str]
-    api_key_id: str
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ def authenticate(session: Session, api_key_text: str, now: datetime) -> Caller:
         raise Unauthenticated("this API key was revoked or has expired")
     if row.last_used_at is None or now - row.last_used_at >= timedelta(seconds=LAST_USED_SECONDS):
         _note_use(session, row.id, now)
-    return Caller(row.vendor_id, frozenset(row.scopes), row.id)
+    return Caller(row.vendor_id, frozenset(row.scopes))
 
 
 def list_api_keys(session: Session, vendor_id: UUID) -> Sequence[ApiKeyRow]:

@@ -1,5 +1,13 @@
 -- Every table of app/db/tables.py as the first revision made it; later revisions change it, this file stays.
 
+CREATE TABLE ceremonies (
+    challenge BYTEA NOT NULL,
+    purpose TEXT NOT NULL,
+    details JSONB NOT NULL,
+    expires_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    CONSTRAINT pk_ceremonies PRIMARY KEY (challenge)
+);
+
 CREATE TABLE endpoint_budgets (
     host TEXT NOT NULL,
     scope TEXT NOT NULL,
@@ -33,6 +41,16 @@ CREATE TABLE log_nodes (
     hash BYTEA NOT NULL,
     CONSTRAINT pk_log_nodes PRIMARY KEY (level, index),
     CONSTRAINT ck_log_nodes_hash_size CHECK (octet_length(hash) = 32)
+);
+
+CREATE TABLE people (
+    id UUID NOT NULL,
+    name TEXT NOT NULL,
+    handle BYTEA NOT NULL,
+    created_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    CONSTRAINT pk_people PRIMARY KEY (id),
+    CONSTRAINT ck_people_handle_size CHECK (octet_length(handle) = 32),
+    CONSTRAINT uq_people_handle UNIQUE (handle)
 );
 
 CREATE TABLE signing_challenges (
@@ -88,6 +106,35 @@ CREATE TABLE entry_nonces (
     CONSTRAINT fk_entry_nonces_entry_index_log_entries FOREIGN KEY(entry_index) REFERENCES log_entries (index)
 );
 
+CREATE TABLE invitations (
+    token_sha256 BYTEA NOT NULL,
+    vendor_id UUID NOT NULL,
+    role TEXT NOT NULL,
+    note TEXT NOT NULL,
+    invited_by UUID NOT NULL,
+    created_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    expires_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    used_at TIMESTAMP WITH TIME ZONE,
+    CONSTRAINT pk_invitations PRIMARY KEY (token_sha256),
+    CONSTRAINT ck_invitations_token_sha256_size CHECK (octet_length(token_sha256) = 32),
+    CONSTRAINT ck_invitations_role_known CHECK (role IN ('owner', 'engineer', 'auditor')),
+    CONSTRAINT fk_invitations_vendor_id_vendors FOREIGN KEY(vendor_id) REFERENCES vendors (id),
+    CONSTRAINT fk_invitations_invited_by_people FOREIGN KEY(invited_by) REFERENCES people (id)
+);
+CREATE INDEX ix_invitations_vendor_id ON invitations (vendor_id);
+
+CREATE TABLE memberships (
+    person_id UUID NOT NULL,
+    vendor_id UUID NOT NULL,
+    role TEXT NOT NULL,
+    created_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    CONSTRAINT pk_memberships PRIMARY KEY (person_id, vendor_id),
+    CONSTRAINT ck_memberships_role_known CHECK (role IN ('owner', 'engineer', 'auditor')),
+    CONSTRAINT fk_memberships_person_id_people FOREIGN KEY(person_id) REFERENCES people (id),
+    CONSTRAINT fk_memberships_vendor_id_vendors FOREIGN KEY(vendor_id) REFERENCES vendors (id)
+);
+CREATE INDEX ix_memberships_vendor_id ON memberships (vendor_id);
+
 CREATE TABLE model_commitments (
     id UUID NOT NULL,
     vendor_id UUID NOT NULL,
@@ -102,6 +149,30 @@ CREATE TABLE model_commitments (
 );
 CREATE INDEX ix_model_commitments_sha256 ON model_commitments (sha256);
 CREATE INDEX ix_model_commitments_vendor_id_id ON model_commitments (vendor_id, id);
+
+CREATE TABLE passkeys (
+    credential_id BYTEA NOT NULL,
+    person_id UUID NOT NULL,
+    name TEXT NOT NULL,
+    public_key BYTEA NOT NULL,
+    sign_count INTEGER NOT NULL,
+    transports TEXT[] NOT NULL,
+    created_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    last_used_at TIMESTAMP WITH TIME ZONE,
+    CONSTRAINT pk_passkeys PRIMARY KEY (credential_id),
+    CONSTRAINT fk_passkeys_person_id_people FOREIGN KEY(person_id) REFERENCES people (id)
+);
+CREATE INDEX ix_passkeys_person_id ON passkeys (person_id);
+
+CREATE TABLE recovery_codes (
+    code_sha256 BYTEA NOT NULL,
+    person_id UUID NOT NULL,
+    used_at TIMESTAMP WITH TIME ZONE,
+    CONSTRAINT pk_recovery_codes PRIMARY KEY (code_sha256),
+    CONSTRAINT ck_recovery_codes_code_sha256_size CHECK (octet_length(code_sha256) = 32),
+    CONSTRAINT fk_recovery_codes_person_id_people FOREIGN KEY(person_id) REFERENCES people (id)
+);
+CREATE INDEX ix_recovery_codes_person_id ON recovery_codes (person_id);
 
 CREATE TABLE registrations (
     id UUID NOT NULL,
@@ -123,6 +194,18 @@ CREATE TABLE registrations (
 );
 CREATE INDEX ix_registrations_vendor_id_id ON registrations (vendor_id, id);
 
+CREATE TABLE sign_in_links (
+    token_sha256 BYTEA NOT NULL,
+    person_id UUID NOT NULL,
+    created_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    expires_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    used_at TIMESTAMP WITH TIME ZONE,
+    CONSTRAINT pk_sign_in_links PRIMARY KEY (token_sha256),
+    CONSTRAINT ck_sign_in_links_token_sha256_size CHECK (octet_length(token_sha256) = 32),
+    CONSTRAINT fk_sign_in_links_person_id_people FOREIGN KEY(person_id) REFERENCES people (id)
+);
+CREATE INDEX ix_sign_in_links_person_id ON sign_in_links (person_id);
+
 CREATE TABLE suspects (
     id UUID NOT NULL,
     vendor_id UUID NOT NULL,
@@ -134,6 +217,21 @@ CREATE TABLE suspects (
     CONSTRAINT fk_suspects_vendor_id_vendors FOREIGN KEY(vendor_id) REFERENCES vendors (id)
 );
 CREATE INDEX ix_suspects_vendor_id_id ON suspects (vendor_id, id);
+
+CREATE TABLE web_sessions (
+    token_sha256 BYTEA NOT NULL,
+    person_id UUID NOT NULL,
+    vendor_id UUID,
+    browser TEXT NOT NULL,
+    created_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    last_seen_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    expires_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    CONSTRAINT pk_web_sessions PRIMARY KEY (token_sha256),
+    CONSTRAINT ck_web_sessions_token_sha256_size CHECK (octet_length(token_sha256) = 32),
+    CONSTRAINT fk_web_sessions_person_id_people FOREIGN KEY(person_id) REFERENCES people (id),
+    CONSTRAINT fk_web_sessions_vendor_id_vendors FOREIGN KEY(vendor_id) REFERENCES vendors (id)
+);
+CREATE INDEX ix_web_sessions_person_id ON web_sessions (person_id);
 
 CREATE TABLE worker_keys (
     id UUID NOT NULL,

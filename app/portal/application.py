@@ -1,0 +1,138 @@
+"""The portal as an application of its own inside the service: its pages, headers, files and errors.
+
+Invariants: every answer carries the same strict headers; no script and no style stands in a page; an error is a page, in
+words, and shows nothing of a traceback or of another vendor.
+Source: CSP level 3; OWASP secure headers.
+"""
+
+import logging
+import re
+from collections.abc import MutableMapping
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import RedirectResponse, Response
+from sqlalchemy.exc import DBAPIError
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.routing import Match, Mount
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.errors import NotFound, TrapstreetError
+from app.portal import pages_home
+from app.portal.forms import read_form
+from app.portal.rendering import STATIC, render, static_version
+from app.portal.visitors import SignInFirst, VendorFirst, sign_in_address
+from app.web import READING, Service, status_of
+
+logger = logging.getLogger(__name__)
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
+    "font-src 'self'; worker-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+}
+
+ROUTERS = (pages_home.router,)
+
+# Paths that are the API's: what it does not know is a problem document, not a page.
+API_PATHS = ("/v1/", "/healthz", "/readyz")
+
+# What is sent to a page: forms; a passkey's answer is JSON.
+PAGES = re.compile("(?!/v1/).*", re.DOTALL)
+FORMS = ("application/x-www-form-urlencoded", "multipart/form-data", "application/json")
+
+
+class StrictHeaders:
+    """The middleware that gives every answer the portal's headers; pages are never kept by a cache."""
+
+    def __init__(self, app: ASGIApp, *, is_secure: bool) -> None:
+        """Wrap an application."""
+        self._app = app
+        self._headers = HEADERS | ({"Strict-Transport-Security": "max-age=31536000"} if is_secure else {})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Add the headers that an answer does not have."""
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in {**self._headers, "Cache-Control": "no-store"}.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self._app(scope, receive, sending)
+
+
+class KeptFiles(StaticFiles):
+    """Files whose address holds their hash: a browser may keep them for good."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        """Give a file."""
+        response = super().file_response(*args, **kwargs)
+        response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
+        return response
+
+
+class PortalMount(Mount):
+    """The portal at every path that is not the API's."""
+
+    def matches(self, scope: Scope) -> tuple[Match, MutableMapping[str, Any]]:
+        """Leave the API's paths alone."""
+        if str(scope["path"]).startswith(API_PATHS):
+            return Match.NONE, {}
+        return super().matches(scope)
+
+
+def create_portal(service: Service) -> FastAPI:
+    """Make the portal."""
+    portal = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    portal.state.service = service
+    portal.add_middleware(StrictHeaders, is_secure=service.is_secure)
+    portal.mount(f"/static/{static_version()}", KeptFiles(directory=STATIC), name="static")
+    for router in ROUTERS:
+        portal.include_router(router)
+    _answer_errors(portal)
+    return portal
+
+
+def _answer_errors(portal: FastAPI) -> None:
+    @portal.exception_handler(SignInFirst)
+    async def sign_in_first(request: Request, _error: SignInFirst) -> Response:
+        if request.method in READING:
+            return RedirectResponse(sign_in_address(request), 303)
+        typed = await read_form(request)
+        # What was typed while the session ended is sent again from this page, after signing in elsewhere.
+        return render(request, "signed_out.html", status=401, typed=typed)
+
+    @portal.exception_handler(VendorFirst)
+    def vendor_first(_request: Request, _error: VendorFirst) -> Response:
+        return RedirectResponse("/vendors/new", 303)
+
+    @portal.exception_handler(TrapstreetError)
+    def ours(request: Request, error: TrapstreetError) -> Response:
+        return render(request, "error.html", status=status_of(error), message=error.message)
+
+    @portal.exception_handler(HTTPException)
+    def refused(request: Request, error: HTTPException) -> Response:
+        message = NotFound().message if error.status_code == 404 else str(error.detail)
+        return render(request, "error.html", status=error.status_code, message=message)
+
+    @portal.exception_handler(DBAPIError)
+    def database(request: Request, error: DBAPIError) -> Response:
+        logger.error("the database refused a statement", exc_info=error)
+        return render(request, "error.html", status=503, message="the database is busy; the same may succeed later")
+
+    @portal.exception_handler(Exception)
+    def bug(request: Request, _error: Exception) -> Response:
+        return render(request, "error.html", status=500, message="an error of this service; nothing was changed")

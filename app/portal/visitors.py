@@ -1,0 +1,85 @@
+"""Who looks at a page: anybody, somebody signed in, or somebody with a role.
+
+Invariants: who is not signed in is sent to sign in and comes back; who was signed in while a form was typed keeps the form.
+"""
+
+from collections.abc import Callable
+from typing import Annotated
+from urllib.parse import quote
+from uuid import UUID
+
+from fastapi import Depends, Request
+
+from app.errors import Forbidden
+from app.people.sessions import Visitor
+from app.registry.api_keys import ADMIN, DISPUTE, EMBED, READ, REGISTER
+from app.web import READING, InTransaction, Now, ServiceOf, check_origin, find_signed_in
+
+
+class SignInFirst(Exception):
+    """Nobody is signed in; the portal answers with the way there."""
+
+
+class VendorFirst(Exception):
+    """The person acts for no vendor yet; the portal answers with the ways to one."""
+
+
+def look(request: Request, service: ServiceOf, session: InTransaction, now: Now) -> Visitor | None:
+    """Say who looks at the page, if anybody is signed in; every change must come from one of our pages."""
+    check_origin(request, service)
+    return find_signed_in(request, service, session, now)
+
+
+Anyone = Annotated[Visitor | None, Depends(look, scope="function")]
+
+
+def signed_in(visitor: Anyone) -> Visitor:
+    """Give whoever is signed in.
+
+    Raises: SignInFirst.
+    """
+    if visitor is None:
+        raise SignInFirst
+    return visitor
+
+
+SignedIn = Annotated[Visitor, Depends(signed_in, scope="function")]
+
+
+def may(scope: str) -> Callable[..., Visitor]:
+    """Make a dependency: somebody signed in who may do this for their vendor."""
+
+    def check(visitor: SignedIn) -> Visitor:
+        if visitor.vendor_id is None:
+            raise VendorFirst
+        if scope not in visitor.scopes:
+            raise Forbidden(f"as {visitor.role} of {visitor.vendor_name} you may not do this: ask an owner")
+        return visitor
+
+    return check
+
+
+MayRead = Annotated[Visitor, Depends(may(READ), scope="function")]
+MayRegister = Annotated[Visitor, Depends(may(REGISTER), scope="function")]
+MayEmbed = Annotated[Visitor, Depends(may(EMBED), scope="function")]
+MayDispute = Annotated[Visitor, Depends(may(DISPUTE), scope="function")]
+MayAdminister = Annotated[Visitor, Depends(may(ADMIN), scope="function")]
+
+
+def vendor_of(visitor: Visitor) -> UUID:
+    """Give the vendor that a visitor of a vendor's page acts for."""
+    if visitor.vendor_id is None:
+        raise VendorFirst
+    return visitor.vendor_id
+
+
+def sign_in_address(request: Request) -> str:
+    """Give the address of the sign-in page that leads back to this one."""
+    here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    return f"/sign-in?next={quote(here, safe='')}" if request.method in READING else "/sign-in"
+
+
+def safe_next(address: str) -> str:
+    """Give where to go after signing in: a page of ours, whatever the address says."""
+    is_ours = address.startswith("/") and not address.startswith(("//", "/\\")) and address.isprintable()
+    return address if is_ours and "\\" not in address else "/"
