@@ -16,7 +16,6 @@ Trust: whoever runs this process sees the marking key; the parent, the API and t
 """
 
 import math
-import sys
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -40,7 +39,7 @@ from app.embedding.child_order import (
     read_order,
     read_secrets,
 )
-from app.embedding.child_talk import Say, converse, device_name
+from app.embedding.child_talk import Say, converse, device_name, leave
 from app.embedding.data import (
     LabelledSet,
     TrainingData,
@@ -311,4 +310,4 @@ def write_marked(order: ChildOrder, network: MarkedNetwork) -> bytes:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

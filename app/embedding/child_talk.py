@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, NoReturn, TypeVar
 
 import torch
 
@@ -58,6 +58,13 @@ def converse(
         return 1
     say({"event": "done", "report": report.to_json()})
     return 0
+
+
+def leave(status: int) -> NoReturn:
+    """End this process with what it said: taking torch apart first costs a second of every order and frees nothing."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def device_name(device: torch.device, processes: int = 1) -> str:

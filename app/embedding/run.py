@@ -103,6 +103,8 @@ class TrainingRun:
         self._milliseconds_before = 0
         self._resume()
         trained: nn.Module = ranks.wrap(network)
+        if recipe.compile:
+            torch.use_deterministic_algorithms(mode=True)  # tells the compiler, too
         self._answer: Any = torch.compile(trained) if recipe.compile else trained
 
     # What a method uses.

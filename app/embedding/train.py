@@ -74,7 +74,9 @@ def choose_device(wanted: str, rank: int = 0) -> torch.device:
 
 def prepare_torch(threads: int) -> None:
     """Make torch repeatable for the whole process, and bound its threads (0: torch's own choice)."""
-    torch.use_deterministic_algorithms(mode=True)  # on CUDA it needs CUBLAS_WORKSPACE_CONFIG, which the parent sets
+    # On CUDA this needs CUBLAS_WORKSPACE_CONFIG, which the parent sets. `use_deterministic_algorithms` does the same and
+    # loads the compiler with it, two seconds that a run which compiles nothing need not wait.
+    torch.set_deterministic_debug_mode("error")
     torch.backends.cudnn.benchmark = False
     if threads:
         torch.set_num_threads(threads)

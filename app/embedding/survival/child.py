@@ -10,7 +10,6 @@ Invariants: nothing secret reaches standard output, files, arguments or environm
 Trust: whoever runs this process sees the marking key; the parent, the API and the database do not.
 """
 
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +22,7 @@ from app.embedding.artifacts import digest_of_file, is_program, write_whole
 from app.embedding.attacks.course import Prey
 from app.embedding.attacks.descent import Effort
 from app.embedding.child_order import PlainKey, SealedKey
-from app.embedding.child_talk import Say, device_name, speak
+from app.embedding.child_talk import Say, device_name, leave, speak
 from app.embedding.data import LabelledSet, check_fits, labelled_set, split_holdout, trigger_set, without_triggers
 from app.embedding.networks import MarkedNetwork, model_shape, open_network, read_header
 from app.embedding.opened_key import labels_of_key, open_marking_key
@@ -199,4 +198,4 @@ def _effort(settings: SurvivalSettings, data: LabelledSet, *, half: bool) -> Eff
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -8,7 +8,6 @@ Trust: suspect and controls are strangers' files, weights or programs, read by a
 program in here that it cannot confine.
 """
 
-import sys
 from pathlib import Path
 
 import torch
@@ -19,7 +18,7 @@ from app.embedding.answering import count_matches
 from app.embedding.artifacts import digest_of_file, is_program, write_whole
 from app.embedding.attacks.heads import check_head, head_of, with_head
 from app.embedding.child_order import PlainKey, SealedKey
-from app.embedding.child_talk import Say, speak
+from app.embedding.child_talk import Say, leave, speak
 from app.embedding.data import LabelledSet, check_fits, trigger_set
 from app.embedding.networks import (
     MAX_WEIGHTS_BYTES,
@@ -146,4 +145,4 @@ def _program(order: WhiteBoxOrder) -> Path | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())
