@@ -1,6 +1,6 @@
 # Two images from one file:
 #
-#   docker build --target web -t trapstreet-web .                  API, light worker, migrate, offline check; no torch
+#   docker build --target web -t trapstreet-web .                  API, portal, light worker, migrate, offline check; no torch
 #   docker build --target gpu-worker -t trapstreet-gpu-worker .    the embedding worker and `trapstreet demo`; torch
 #
 # The base is an argument: any image with Python 3.11 or newer, pip, useradd and a Debian-like layout will do.
@@ -13,7 +13,7 @@
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
 
-# --- The core's packages, in a virtual environment that has no pip of its own: pip stays behind in this stage ---------
+# --- The core's packages, reports as PDF and SageMaker's signatures with them, in a virtual environment that has no pip of its own: pip stays behind in this stage ---------
 FROM ${PYTHON_IMAGE} AS core
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore PIP_ONLY_BINARY=:all:
 RUN python3 -m venv --without-pip /opt/trapstreet
@@ -22,8 +22,8 @@ WORKDIR /src
 COPY pyproject.toml constraints.txt ./
 # Wheels alone are taken (PIP_ONLY_BINARY): what would have to be compiled fails here, where there is no compiler.
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
-    python3 -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' \
-        > core.txt \
+    python3 -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; extras = project["optional-dependencies"]; \
+print(*project["dependencies"], *extras["pdf"], *extras["aws"], sep="\n")' > core.txt \
     && python3 -m pip --python /opt/trapstreet/bin/python install -c constraints.txt -r core.txt
 
 
@@ -49,7 +49,7 @@ FROM ${PYTHON_IMAGE} AS runtime
 RUN groupadd --gid 10001 trapstreet \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/trapstreet --shell /usr/sbin/nologin trapstreet \
     && cd /var/lib && install -d -m 700 -o trapstreet -g trapstreet \
-        trapstreet trapstreet/keys trapstreet/queue-keys trapstreet/objects trapstreet/work
+        trapstreet trapstreet/keys trapstreet/secrets trapstreet/queue-keys trapstreet/objects trapstreet/work
 ENV PATH=/opt/trapstreet/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
@@ -72,7 +72,7 @@ HEALTHCHECK NONE
 CMD ["worker", "--queue", "embed.gpu"]
 
 
-# --- The API, the light worker, migrations; last, so that a plain `docker build .` makes the small image ---------------
+# --- The API, the portal, the light worker, migrations; last, so that a plain `docker build .` makes the small image ---------------
 FROM runtime AS web
 COPY --from=core /opt/trapstreet /opt/trapstreet
 COPY --from=code /code /
