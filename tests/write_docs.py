@@ -1,6 +1,6 @@
 """What the documentation says of the program, taken from the program: `python -m tests.write_docs` writes it anew.
 
-docs/cli.md as a whole; in README.md the tree and the settings, in docs/adapters.md the table, between their marks.
+docs/cli.md as a whole; in README.md the tree, in docs/settings.md and docs/adapters.md the tables, between their marks.
 `test_architecture.py` compares.
 """
 
@@ -22,7 +22,8 @@ from app.suspects.adapters.codec import Preprocessing
 from app.suspects.adapters.frame import HOLE, FramedAdapter
 
 ROOT = Path(__file__).parents[1]
-README, CLI_PAGE, ADAPTERS_PAGE = ROOT / "README.md", ROOT / "docs" / "cli.md", ROOT / "docs" / "adapters.md"
+README = ROOT / "README.md"
+CLI_PAGE, ADAPTERS_PAGE, SETTINGS_PAGE = (ROOT / "docs" / f"{name}.md" for name in ("cli", "adapters", "settings"))
 
 COMMAND = "python -m tests.write_docs"
 HELP_WIDTH = 100
@@ -187,8 +188,8 @@ def fenced(text: str) -> str:
 def main() -> None:
     """Write everything anew."""
     CLI_PAGE.write_text(cli_page())
-    readme = replace_marked(README.read_text(), "tree", fenced(tree()))
-    README.write_text(replace_marked(readme, "settings", settings_table()))
+    README.write_text(replace_marked(README.read_text(), "tree", fenced(tree())))
+    SETTINGS_PAGE.write_text(replace_marked(SETTINGS_PAGE.read_text(), "settings", settings_table()))
     ADAPTERS_PAGE.write_text(replace_marked(ADAPTERS_PAGE.read_text(), "adapters", adapters_table()))
 
 

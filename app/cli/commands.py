@@ -6,7 +6,7 @@ Importing this loads neither torch nor numpy: commands that train or draw do so 
 import typer
 
 from app.cli import (
-    agents,
+    agent_command,
     auditor,
     claims,
     covers,
@@ -27,7 +27,7 @@ main = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 
-for commands in (demonstration, processes, keygen, covers, vendor, survival, claims, agents, auditor):
+for commands in (demonstration, processes, keygen, covers, vendor, survival, claims, agent_command, auditor):
     for command in commands.COMMANDS:
         main.command()(command)
 suspects.suspect.command()(detection.detect)

@@ -1,6 +1,6 @@
 """An agent looks again soon while its dispute is asked, and seldom when nothing happens."""
 
-from app.cli.agents import BUSY_WAIT_SECONDS, FIRST_WAIT_SECONDS, IDLE_AFTER_SECONDS, Waits
+from app.cli.agent_command import BUSY_WAIT_SECONDS, FIRST_WAIT_SECONDS, IDLE_AFTER_SECONDS, Waits
 
 
 def test_an_idle_agent_waits_as_long_as_it_was_told():
