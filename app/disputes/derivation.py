@@ -88,7 +88,7 @@ def place_derivation(
 
     Raises: NotFound if the artifact is not the vendor's; OpeningInvalid if it is not the committed set; Malformed if that
     is too small, its inputs too large or the model no name; Conflict if the host has a derivation for this registration at
-    another path or model.
+    another path or model, or the registration has 1,024.
     """
     suspect, registration, covers_sha256 = wanted.suspect, wanted.registration, wanted.covers_sha256
     statement = Statement.parse(registration.statement)
@@ -103,6 +103,7 @@ def place_derivation(
     session.get_one(RegistrationRow, registration.id, with_for_update=True, populate_existing=True)
     row = find_at_host(session, registration.id, host)
     if row is None:
+        _check_number(session, registration.id)
         row = DerivationRow(
             id=new_id(now, randomness),
             vendor_id=suspect.vendor_id,
@@ -335,10 +336,14 @@ def _file(session: Session, row: DerivationRow) -> bytes:
 
 def _next_ordinal(session: Session, registration_id: UUID) -> int:
     done = (DerivationRow.registration_id == registration_id) & DerivationRow.ordinal.is_not(None)
-    ordinal = 1 + session.scalars(select(func.count()).where(done)).one()
-    if ordinal > MAX_DERIVATIONS:
+    return 1 + session.scalars(select(func.count()).where(done)).one()
+
+
+def _check_number(session: Session, registration_id: UUID) -> None:
+    """Refuse one derivation too many when it is placed: when it is done, everybody has been asked."""
+    placed = session.scalars(select(func.count()).where(DerivationRow.registration_id == registration_id)).one()
+    if placed >= MAX_DERIVATIONS:
         raise Conflict(f"a registration has {MAX_DERIVATIONS} derivations at most", state=DONE)
-    return ordinal
 
 
 def _report(task: _Task) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import re
 from collections.abc import MutableMapping
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.responses import RedirectResponse, Response
 from sqlalchemy.exc import DBAPIError
 from starlette.datastructures import MutableHeaders
@@ -23,7 +23,7 @@ from app.errors import NotFound, TrapstreetError
 from app.portal import pages_home
 from app.portal.forms import read_form
 from app.portal.rendering import STATIC, render, static_version
-from app.portal.visitors import SignInFirst, VendorFirst, sign_in_address
+from app.portal.visitors import SignInFirst, VendorFirst, from_our_pages, sign_in_address
 from app.web import READING, Service, status_of
 
 logger = logging.getLogger(__name__)
@@ -94,16 +94,16 @@ class PortalMount(Mount):
         return super().matches(scope)
 
 
-def create_portal(service: Service) -> FastAPI:
+def create_portal(service: Service) -> ASGIApp:
     """Make the portal."""
-    portal = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    portal = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, dependencies=[Depends(from_our_pages)])
     portal.state.service = service
-    portal.add_middleware(StrictHeaders, is_secure=service.is_secure)
     portal.mount(f"/static/{static_version()}", KeptFiles(directory=STATIC), name="static")
     for router in ROUTERS:
         portal.include_router(router)
     _answer_errors(portal)
-    return portal
+    # Around everything, the framework's own answer to a bug included.
+    return StrictHeaders(portal, is_secure=service.is_secure)
 
 
 def _answer_errors(portal: FastAPI) -> None:

@@ -112,7 +112,8 @@ def render(
     headers: Mapping[str, str] | None = None,
     **values: Any,
 ) -> HTMLResponse:
-    """Render a page (or, for htmx, a part of one) for whoever looks at it."""
+    """Render a page (or, for htmx, a part of one) for whoever looks at it, by default whoever `visitors.look` found."""
     service: Service = request.app.state.service
-    given = {"visitor": visitor, "path": request.url.path, "origin": service.portal_origin, **values}
+    seen = visitor or getattr(request.state, "visitor", None)
+    given = {"visitor": seen, "path": request.url.path, "origin": service.portal_origin, **values}
     return HTMLResponse(environment().get_template(template).render(given), status, headers)

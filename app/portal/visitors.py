@@ -1,6 +1,7 @@
 """Who looks at a page: anybody, somebody signed in, or somebody with a role.
 
-Invariants: who is not signed in is sent to sign in and comes back; who was signed in while a form was typed keeps the form.
+Invariants: nothing changes by a request from another site, signed in or not; who is not signed in is sent to sign in and comes
+back; who was signed in while a form was typed keeps the form.
 """
 
 from collections.abc import Callable
@@ -24,10 +25,18 @@ class VendorFirst(Exception):
     """The person acts for no vendor yet; the portal answers with the ways to one."""
 
 
-def look(request: Request, service: ServiceOf, session: InTransaction, now: Now) -> Visitor | None:
-    """Say who looks at the page, if anybody is signed in; every change must come from one of our pages."""
+def from_our_pages(request: Request, service: ServiceOf) -> None:
+    """Refuse every change that does not come from one of our pages, whoever asks for it.
+
+    Raises: Forbidden.
+    """
     check_origin(request, service)
-    return find_signed_in(request, service, session, now)
+
+
+def look(request: Request, service: ServiceOf, session: InTransaction, now: Now) -> Visitor | None:
+    """Say who looks at the page, if anybody is signed in."""
+    request.state.visitor = visitor = find_signed_in(request, service, session, now)
+    return visitor
 
 
 Anyone = Annotated[Visitor | None, Depends(look, scope="function")]

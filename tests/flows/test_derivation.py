@@ -4,11 +4,14 @@ import json
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from app.canonical import sha256
+from app.db.engine import transaction
 from app.errors import ProofError
 from app.keys.cover_set import encode_cover_set
 from app.protocol.bundle import check_bundle
+from app.protocol.derivation import MAX_DERIVATIONS
 from app.suspects.adapter_codec import AdapterCodec
 from tests.flows.claimant import Service, bundle_of, checked, natural, refused, sign_up, wait_until
 from tests.simulators.suspect import Answer, SuspectSimulator
@@ -195,6 +198,22 @@ def test_without_committed_covers_nothing_is_derived(service: Service) -> None:
         problem = refused(lambda: claimant.derive(claimant.accuse(suspect)))
         assert (problem.status, problem.problem_code) == (422, "malformed")
         assert "no labels" in problem.message
+
+
+def test_one_derivation_too_many_is_refused_before_anybody_is_asked(service: Service) -> None:
+    claimant = sign_up(service, "tireless", covers=COVERS, cover_class=natural)
+    made = text(
+        "INSERT INTO derivations (id, vendor_id, registration_id, host, endpoint, address_options, covers_sha256, state, "
+        "asked, answered, asking_milliseconds, created_at, updated_at) "
+        "SELECT gen_random_uuid(), vendor_id, id, n || '.test:443', 'https://' || n || '.test', '{}', statement_sha256, 'done', 0, 0, 0, now(), now() "
+        "FROM registrations, generate_series(1, :many) AS n WHERE id = :registration"
+    )
+    with transaction(service.database.service) as session:
+        session.execute(made, {"many": MAX_DERIVATIONS, "registration": claimant.registration_id})
+    with SuspectSimulator(described, preprocessing={}) as suspect:
+        problem = refused(lambda: claimant.derive(claimant.accuse(suspect)))
+        assert (problem.status, problem.problem_code) == (409, "conflict")
+        assert suspect.requests == []
 
 
 def test_strangers_see_no_derivation(service: Service) -> None:
