@@ -1,7 +1,7 @@
 """Who looks at a page: anybody, somebody signed in, or somebody with a role.
 
-Invariants: nothing changes by a request from another site, signed in or not; who is not signed in is sent to sign in and comes
-back; who was signed in while a form was typed keeps the form.
+Invariants: nothing changes by a request from another site, signed in or not; who is not signed in is sent to sign in and
+comes back; who was signed in while a form was typed keeps the form.
 """
 
 from collections.abc import Callable

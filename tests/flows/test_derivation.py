@@ -203,10 +203,10 @@ def test_without_committed_covers_nothing_is_derived(service: Service) -> None:
 def test_one_derivation_too_many_is_refused_before_anybody_is_asked(service: Service) -> None:
     claimant = sign_up(service, "tireless", covers=COVERS, cover_class=natural)
     made = text(
-        "INSERT INTO derivations (id, vendor_id, registration_id, host, endpoint, address_options, covers_sha256, state, "
-        "asked, answered, asking_milliseconds, created_at, updated_at) "
-        "SELECT gen_random_uuid(), vendor_id, id, n || '.test:443', 'https://' || n || '.test', '{}', statement_sha256, 'done', 0, 0, 0, now(), now() "
-        "FROM registrations, generate_series(1, :many) AS n WHERE id = :registration"
+        "INSERT INTO derivations (id, vendor_id, registration_id, host, endpoint, address_options, covers_sha256, "
+        "state, asked, answered, asking_milliseconds, created_at, updated_at) "
+        "SELECT gen_random_uuid(), vendor_id, id, n || '.test:443', 'https://' || n || '.test', '{}', statement_sha256, "
+        "'done', 0, 0, 0, now(), now() FROM registrations, generate_series(1, :many) AS n WHERE id = :registration"
     )
     with transaction(service.database.service) as session:
         session.execute(made, {"many": MAX_DERIVATIONS, "registration": claimant.registration_id})
