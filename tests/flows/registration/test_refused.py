@@ -189,7 +189,7 @@ def test_an_artifact_comes_back_as_it_was(vendor: httpx2.Client) -> None:
 
 REFUSALS = [
     ("GET", "/v1/nothing", 404, "not_found"),
-    ("GET", "/", 404, "not_found"),
+    ("GET", "/v1/", 404, "not_found"),
     ("DELETE", "/v1/vendors/me", 405, "method_not_allowed"),
     ("GET", "/v1/registrations/7", 422, "malformed"),
     ("GET", "/v1/registrations?limit=0", 422, "malformed"),
