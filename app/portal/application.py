@@ -46,7 +46,7 @@ HEADERS = {
 ROUTERS = (pages_home.router, pages_vendors.router, pages_registrations.router)
 
 # Paths that are the API's: what it does not know is a problem document, not a page.
-API_PATHS = ("/v1/", "/healthz", "/readyz")
+API_PATHS = re.compile(r"/v1(/.*)?|/healthz/?|/readyz/?", re.DOTALL)
 
 # What is sent to a page: forms; a passkey's answer is JSON.
 PAGES = re.compile("(?!/v1/).*", re.DOTALL)
@@ -89,7 +89,7 @@ class PortalMount(Mount):
 
     def matches(self, scope: Scope) -> tuple[Match, MutableMapping[str, Any]]:
         """Leave the API's paths alone."""
-        if str(scope["path"]).startswith(API_PATHS):
+        if API_PATHS.fullmatch(scope["path"]):
             return Match.NONE, {}
         return super().matches(scope)
 
