@@ -140,9 +140,10 @@ class Settings(BaseSettings):
 
     smtp_url: str = Field(
         "",
-        pattern=r"^((smtps?|smtp\+plain)://([^@/:\s]+@)?([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?)?$",
+        pattern=r"^((smtps?|smtp\+plain)://([^@/:\s]+@)?([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[1-9][0-9]{0,3}|:[1-5][0-9]{4})?)?$",
         description="Server that takes our mail: `smtps://user@host` (TLS), `smtp://user@host` (STARTTLS, demanded) or "
-        "`smtp+plain://host` (neither, without a password); empty: no mail is sent.",
+        "`smtp+plain://host` (neither, without a password), and a port behind it if it is not 465, 587 or 25; empty: no "
+        "mail is sent.",
     )
     smtp_password_file: Path | None = Field(
         None, description="File with the password of that server's user (one line, mode 600)."

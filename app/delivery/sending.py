@@ -26,7 +26,7 @@ from app.db.engine import transaction
 from app.db.notice_tables import EventRow, WebhookDeliveryRow, WebhookRow
 from app.delivery.schedule import next_attempt_at, pause_after
 from app.delivery.signing import signed_headers
-from app.delivery.webhooks import disable, open_secrets
+from app.delivery.webhooks import disable, message_id_of, open_secrets
 from app.jobs.queue import Attempt
 from app.storage.secret_box import SecretBox
 from app.suspects.addresses import NetworkRules
@@ -79,8 +79,8 @@ class Message:
 
     @property
     def id(self) -> str:
-        """Name the message; receivers tell repetitions by it."""
-        return f"evt_{self.event_id.hex}"
+        """Name the message."""
+        return message_id_of(self.event_id)
 
 
 def deliver(courier: Courier, attempt: Attempt, webhook_id: UUID) -> None:

@@ -57,6 +57,11 @@ class Delivered:
     delivery: WebhookDeliveryRow
     event: EventRow
 
+    @property
+    def message_id(self) -> str:
+        """Name the message."""
+        return message_id_of(self.event.id)
+
 
 def add_webhook(
     session: Session,
@@ -201,6 +206,11 @@ def ping(session: Session, vendor_id: UUID, webhook_id: UUID, now: datetime) -> 
         raise TooMany("a ping is on its way already: see what becomes of it")
     row.paused_until = None
     return write_event(session, vendor_id, PING, {"webhook_id": str(row.id)}, now, webhooks=[row.id])
+
+
+def message_id_of(event_id: UUID) -> str:
+    """Name the message of an event; receivers tell repetitions by it."""
+    return f"evt_{event_id.hex}"
 
 
 def list_deliveries(session: Session, vendor_id: UUID, webhook_id: UUID) -> Sequence[Delivered]:

@@ -11,9 +11,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import any_, literal, select
 from sqlalchemy.orm import Session
 
+from app.canonical import encode_json
 from app.db.notice_tables import EventRow, WebhookDeliveryRow, WebhookRow
 from app.db.tables import ID_RANDOM_BYTES, new_id
 
@@ -39,7 +40,7 @@ def announce(
         raise ValueError("a dispute's endpoint is named only once everybody may know it")
     # The lock keeps a webhook from being deleted under its new delivery; two events do not wait for each other.
     wanted = select(WebhookRow.id).where(
-        WebhookRow.vendor_id == vendor_id, WebhookRow.is_enabled, WebhookRow.topics.contains([topic])
+        WebhookRow.vendor_id == vendor_id, WebhookRow.is_enabled, literal(topic) == any_(WebhookRow.topics)
     )
     webhooks = session.scalars(wanted.with_for_update(read=True, key_share=True)).all()
     return write_event(session, vendor_id, kind, data, now, webhooks=webhooks, is_public=is_public)
@@ -56,6 +57,7 @@ def write_event(
     is_public: bool = False,
 ) -> UUID:
     """Write an event and its deliveries to these webhooks, whose rows are locked."""
+    encode_json(data)  # raises here, where it is written, and not when it is sent
     event = EventRow(
         id=new_id(now, secrets.token_bytes(ID_RANDOM_BYTES)),
         vendor_id=vendor_id,
