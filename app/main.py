@@ -29,6 +29,7 @@ from app.api import (
     survival_reports,
     suspects,
     vendors,
+    webhooks,
     white_box_checks,
 )
 from app.api.body_limits import JSON, BodyLimits, BodyRule
@@ -55,6 +56,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     suspects.router,
     derivations.router,
     disputes.router,
+    webhooks.router,
     log.router,
 )
 

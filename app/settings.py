@@ -14,12 +14,14 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, StringConstraints, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from app.db.embedded import EmbeddedPostgres
 from app.db.engine import upgrade
+from app.delivery.smtp import PLAIN, PORTS, MailServer
 from app.disputes.probing import DISPUTE_MANNER, QUERIES_A_DAY
 from app.embedding.confinement.limits import (
     DEFAULT_FIRST_USER_ID,
@@ -31,8 +33,9 @@ from app.embedding.confinement.limits import (
 from app.errors import Malformed
 from app.log.store import LogIdentity
 from app.merkle.checkpoint import ORIGIN_PATTERN
+from app.notices.mail import checked_address
 from app.storage.secret_box import KEY_BYTES, SecretBox
-from app.storage.secret_file import load_secret
+from app.storage.secret_file import load_line, load_secret
 from app.suspects.addresses import NetworkRules
 from app.suspects.probe import Manner
 
@@ -134,6 +137,18 @@ class Settings(BaseSettings):
     poll_seconds: float = Field(
         2.0, gt=0, description="Seconds between two looks of a worker for jobs that it was not told of."
     )
+
+    smtp_url: str = Field(
+        "",
+        pattern=r"^((smtps?|smtp\+plain)://([^@/:\s]+@)?([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[1-9][0-9]{0,3}|:[1-5][0-9]{4})?)?$",
+        description="Server that takes our mail: `smtps://user@host` (TLS), `smtp://user@host` (STARTTLS, demanded) or "
+        "`smtp+plain://host` (neither, without a password), and a port behind it if it is not 465, 587 or 25; empty: no "
+        "mail is sent.",
+    )
+    smtp_password_file: Path | None = Field(
+        None, description="File with the password of that server's user (one line, mode 600)."
+    )
+    mail_sender: str = Field("", description="Address from which mail is sent; needed with smtp_url.")
 
     @property
     def is_embedded(self) -> bool:
@@ -239,6 +254,29 @@ def load_secret_box(settings: Settings) -> SecretBox | None:
         return None
     fresh = secrets.token_bytes(KEY_BYTES) if settings.is_embedded else None
     return SecretBox(load_secret(settings.secrets_key_path, KEY_BYTES, create_from=fresh))
+
+
+def load_mail_server(settings: Settings) -> MailServer | None:
+    """Read which server takes our mail; None if none does.
+
+    Raises: Malformed, PolicyRefused: settings that do not fit each other; a password that others may read.
+    """
+    if not settings.smtp_url:
+        return None
+    url = urlsplit(settings.smtp_url)
+    user, file = unquote(url.username or ""), settings.smtp_password_file
+    if bool(user) != (file is not None):
+        raise Malformed("TRAPSTREET_SMTP_URL with a user and TRAPSTREET_SMTP_PASSWORD_FILE go together")
+    if url.scheme == PLAIN and user:
+        raise Malformed("TRAPSTREET_SMTP_URL: a password goes over TLS only; use smtps:// or smtp://")
+    return MailServer(
+        security=url.scheme,
+        host=url.hostname or "",
+        port=url.port or PORTS[url.scheme],
+        sender=checked_address(settings.mail_sender, "/mail_sender"),
+        user=user,
+        password="" if file is None else load_line(file),
+    )
 
 
 @contextmanager

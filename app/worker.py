@@ -1,4 +1,4 @@
-"""The light worker: opens beacons, asks suspects, passes deadlines, decides disputes. It needs no torch.
+"""The light worker: opens beacons, asks suspects, passes deadlines, decides disputes, sends what is told. It needs no torch.
 
 Invariants: no handler keeps anything between two steps but in the database, so a killed worker's successor goes on where
 it stopped; probing never reads a queue's embedding key; whatever suspects do, what waits for no suspect goes on (a lane of
@@ -18,6 +18,9 @@ from sqlalchemy.exc import DBAPIError
 
 from app.db.engine import is_database_busy, make_engine, transaction
 from app.db.tables import DisputeRow
+from app.delivery.sending import DELIVER_TASK, Courier, deliver
+from app.delivery.smtp import MAIL_TASK, MailServer, Postman, send_mail
+from app.delivery.sweep import SWEEP_TASK, sweep
 from app.disputes.course import ATTEND_TASK, DECIDE_TASK, PROBE_BLOCK_TASK, begin_asking
 from app.disputes.derivation import DERIVE_TASK, derive_interface
 from app.disputes.probing import Prober, probe_block
@@ -25,12 +28,12 @@ from app.disputes.resolution import Judge, decide_dispute
 from app.disputes.upkeep import attend, pass_deadlines
 from app.errors import PolicyRefused, Unavailable
 from app.jobs.loop import Every, Handler, Lane, Timing, make_app, run_worker
-from app.jobs.names import COURT, PROBE, SYSTEM
+from app.jobs.names import COURT, POST, PROBE, SYSTEM
 from app.jobs.queue import DEADLINE_TASK, Attempt
 from app.log.beacon import OPEN_BEACON_TASK, open_beacon
 from app.log.store import LogIdentity
 from app.registry.registrations import note_beacon
-from app.settings import Settings, load_log_identity, load_secret_box, open_database
+from app.settings import Settings, load_log_identity, load_mail_server, load_secret_box, open_database
 from app.storage.objects import open_store
 from app.storage.secret_box import SecretBox
 from app.suspects.addresses import NetworkRules
@@ -39,9 +42,10 @@ from app.suspects.probe import Manner
 logger = logging.getLogger(__name__)
 
 # The queues of each lane, and how many jobs it runs at once. Asking is waiting, so many blocks are asked at once; and
-# however many suspects keep all of these waiting, beacons are opened, deadlines pass and verdicts are logged.
-LANES = (((COURT, SYSTEM), 4), ((PROBE,), 8))
-QUEUES = (PROBE, COURT, SYSTEM)
+# however many suspects keep all of these waiting, beacons are opened, deadlines pass and verdicts are logged. Receivers of
+# webhooks and mail may be as slow: they keep only each other waiting.
+LANES = (((COURT, SYSTEM), 4), ((PROBE,), 8), ((POST,), 8))
+QUEUES = (PROBE, COURT, POST, SYSTEM)
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ class Tools:
     box: SecretBox | None
     arbiter_keys: Sequence[bytes]
     now: Callable[[], datetime]
+    mail_server: MailServer | None = None
 
     def handlers(self) -> dict[str, Handler]:
         """Give a handler for every task that this worker knows."""
@@ -81,6 +86,12 @@ class Tools:
         def derive(attempt: Attempt, args: dict[str, Any]) -> None:
             derive_interface(prober, attempt, UUID(args["derivation"]))
 
+        # From the first: what a suspect is asked again comes from the second, which no receiver may learn.
+        addresses = self.manner.egress_addresses
+        courier = Courier(
+            self.engine, self.rules, self.now, self.box, local_address=addresses[0] if addresses else None
+        )
+        postman = Postman(self.engine, self.now, self.mail_server)
         handlers: dict[str, Handler] = {
             OPEN_BEACON_TASK: lambda _, args: open_beacon_of(self, args["entry_index"]),
             PROBE_BLOCK_TASK: probe,
@@ -88,6 +99,9 @@ class Tools:
             DERIVE_TASK: derive,
             ATTEND_TASK: lambda _, args: _attend(self, UUID(args["dispute"])),
             DEADLINE_TASK: lambda _attempt, _args: pass_deadlines(self.engine, self.now()),
+            DELIVER_TASK: lambda attempt, args: deliver(courier, attempt, UUID(args["webhook"])),
+            MAIL_TASK: lambda attempt, args: send_mail(postman, attempt, UUID(args["mail"])),
+            SWEEP_TASK: lambda _attempt, _args: sweep(self.engine, self.now()),
         }
         return {name: _patient(handler) for name, handler in handlers.items()}
 
@@ -122,11 +136,11 @@ def open_beacon_of(tools: Tools, entry_index: int) -> None:
         opened = open_beacon(session, tools.identity, entry_index, now)
         if dispute is not None:
             begin_asking(session, dispute, opened.index, now)
-        note_beacon(session, entry_index, opened.index)
+        note_beacon(session, entry_index, opened.index, now)
 
 
 def run(settings: Settings, queues: Sequence[str] = ()) -> None:
-    """Work on these queues (default: probe, court and system) until told to stop.
+    """Work on these queues (default: probe, court, post and system) until told to stop.
 
     Raises: PolicyRefused if a queue is none of these; DatabaseAway.
     """
@@ -145,6 +159,7 @@ def run(settings: Settings, queues: Sequence[str] = ()) -> None:
             box=load_secret_box(settings),
             arbiter_keys=settings.arbiter_public_keys,
             now=lambda: datetime.now(UTC),  # noqa: TID251  # an entry point reads the clock
+            mail_server=load_mail_server(settings),
         )
         timing = Timing(settings.heartbeat_seconds, settings.stalled_seconds, settings.poll_seconds)
         logger.info("working on %s", ", ".join(queues))
@@ -154,12 +169,13 @@ def run(settings: Settings, queues: Sequence[str] = ()) -> None:
 def make_lanes(
     settings: Settings, database_url: str, handlers: Mapping[str, Handler], queues: Sequence[str]
 ) -> list[Lane]:
-    """Make the lanes that these queues need; the clock of deadlines runs where COURT is worked on."""
-    deadlines = {DEADLINE_TASK: Every(deadline_interval(settings.poll_seconds), COURT)}
+    """Make the lanes that these queues need; a clock runs where its queue is worked on."""
+    seconds = deadline_interval(settings.poll_seconds)
+    clocks = {COURT: {DEADLINE_TASK: Every(seconds, COURT)}, POST: {SWEEP_TASK: Every(seconds, POST)}}
     lanes = []
     for lane_queues, concurrency in LANES:
         if wanted := [queue for queue in lane_queues if queue in queues]:
-            periodic = deadlines if COURT in wanted else {}
+            periodic = {task: every for queue in wanted for task, every in clocks.get(queue, {}).items()}
             app = make_app(database_url, handlers, periodic=periodic, stalled_seconds=settings.stalled_seconds)
             lanes.append(Lane(app, wanted, concurrency))
     return lanes

@@ -12,7 +12,7 @@ import typer
 from app.cli.output import JsonFlag, reported, show
 from app.cli.parent import WithParent, stop_with_parent
 from app.errors import Conflict
-from app.jobs.names import COURT, EMBED_CPU, EMBED_GPU, PROBE, SYSTEM
+from app.jobs.names import COURT, EMBED_CPU, EMBED_GPU, POST, PROBE, SYSTEM
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -63,8 +63,8 @@ def worker(
     queue: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"{PROBE}, {COURT}, {SYSTEM}, {EMBED_CPU} or {EMBED_GPU}; repeatable. "
-            f"Default: {PROBE}, {COURT} and {SYSTEM}."
+            help=f"{PROBE}, {COURT}, {POST}, {SYSTEM}, {EMBED_CPU} or {EMBED_GPU}; repeatable. "
+            f"Default: {PROBE}, {COURT}, {POST} and {SYSTEM}."
         ),
     ] = None,
     with_parent: WithParent = False,
@@ -76,7 +76,7 @@ def worker(
     from app import worker as light_worker
     from app.settings import load_settings
 
-    queues = queue or [PROBE, COURT, SYSTEM]
+    queues = queue or [PROBE, COURT, POST, SYSTEM]
     with reported(as_json=as_json):
         settings = load_settings()
         if with_parent:

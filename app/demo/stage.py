@@ -59,7 +59,10 @@ class Stage:
         port = self.url.rpartition(":")[2]
         self._start("api", ["-m", "app.cli", "serve", "--port", port, "--with-parent"], self._settings)
         self._wait_until_ready()
-        for name, queues in (("light-worker", ["probe", "court", "system"]), ("training-worker", ["embed.cpu"])):
+        for name, queues in (
+            ("light-worker", ["probe", "court", "post", "system"]),
+            ("training-worker", ["embed.cpu"]),
+        ):
             options = [option for queue in queues for option in ("--queue", queue)]
             self._start(name, ["-m", "app.cli", "worker", *options, "--with-parent"], self._settings)
 

@@ -162,7 +162,7 @@ class OrderAttempt(Generic[R]):
                 if row is not None:
                     finish(session, row)
                     row.error = None
-                    end_order(row, "done", self.bench.clock())
+                    end_order(session, row, "done", self.bench.clock())
         except DatabaseAway:
             if self.attempt.is_stopping():
                 raise
@@ -187,7 +187,7 @@ class OrderAttempt(Generic[R]):
                 if may_pass:
                     row.state, row.updated_at = "queued", self.bench.clock()
                 else:
-                    end_order(row, "failed", self.bench.clock())
+                    end_order(session, row, "failed", self.bench.clock())
         if may_pass:
             raise error
 

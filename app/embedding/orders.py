@@ -9,7 +9,7 @@ Trust: this side sees the marking key as ciphertext only.
 Source: docs/protocol.md sections 2, 3 and 5.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -18,16 +18,33 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.orm import Session, defer
 
-from app.db.tables import ArtifactRow, OrderRow, RegistrationRow, WorkerKeyRow, new_id
+from app.db.tables import (
+    ArtifactRow,
+    EmbeddingRow,
+    OrderRow,
+    RegistrationRow,
+    SurvivalReportRow,
+    WhiteBoxCheckRow,
+    WorkerKeyRow,
+    new_id,
+)
 from app.errors import Conflict, Malformed, NotFound, TooLarge
 from app.jobs.names import EMBED_CPU, EMBED_GPU
 from app.jobs.queue import cancel, enqueue
 from app.keys.statement import Statement, parse_statement
+from app.notices.events import announce
 
 # Base64 of it and the rest of the order fit a body of 32 MiB; 512 triggers of 64x64x3 pixels take 8 MiB.
 MAX_SEALED_KEY_BYTES = 23 * 1024 * 1024
 
 UNFINISHED = ("queued", "running")
+
+# Under which words webhooks and feeds are told of an order's end.
+TOPIC_OF: Mapping[type[OrderRow], str] = {
+    EmbeddingRow: "embedding",
+    SurvivalReportRow: "survival_report",
+    WhiteBoxCheckRow: "white_box_check",
+}
 
 R = TypeVar("R", bound=OrderRow)
 
@@ -166,10 +183,12 @@ def cancel_order(session: Session, row_type: type[R], vendor_id: UUID, order_id:
         raise Conflict(f"this order has ended: it is {row.state}", state=row.state)
     if row.job_id is not None:
         cancel(session, row.job_id)
-    end_order(row, "cancelled", now)
+    end_order(session, row, "cancelled", now)
     return row
 
 
-def end_order(row: OrderRow, state: str, now: datetime) -> None:
-    """End an order; nobody needs its marking key any more, not even sealed."""
+def end_order(session: Session, row: OrderRow, state: str, now: datetime) -> None:
+    """End an order and tell its vendor; nobody needs its marking key any more, not even sealed."""
     row.state, row.sealed_key, row.updated_at = state, b"", now
+    data = {"id": str(row.id), "registration_id": str(row.registration_id), "state": state}
+    announce(session, row.vendor_id, f"{TOPIC_OF[type(row)]}.{state}", data, now)

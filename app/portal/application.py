@@ -20,7 +20,13 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import NotFound, TrapstreetError
-from app.portal import pages_home, pages_registrations, pages_vendors
+from app.portal import (
+    pages_feeds,
+    pages_home,
+    pages_registrations,
+    pages_vendors,
+    pages_webhooks,
+)
 from app.portal.forms import read_form
 from app.portal.rendering import STATIC, render, static_version
 from app.portal.visitors import SignInFirst, VendorFirst, from_our_pages, sign_in_address
@@ -43,7 +49,13 @@ HEADERS = {
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
 
-ROUTERS = (pages_home.router, pages_vendors.router, pages_registrations.router)
+ROUTERS = (
+    pages_feeds.router,
+    pages_home.router,
+    pages_registrations.router,
+    pages_vendors.router,
+    pages_webhooks.router,
+)
 
 # Paths that are the API's: what it does not know is a problem document, not a page.
 API_PATHS = re.compile(r"/v1(/.*)?|/healthz/?|/readyz/?", re.DOTALL)

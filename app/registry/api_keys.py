@@ -28,7 +28,7 @@ SCOPES = {
     REGISTER: "register statements, commit to models",
     EMBED: "upload artifacts, place and cancel orders for embeddings, survival reports and white-box checks",
     DISPUTE: "upload covers, name suspects, file disputes, open triggers",
-    ADMIN: "make and revoke API keys, change the vendor's key",
+    ADMIN: "make and revoke API keys, change the vendor's key, say where webhooks go",
 }
 
 # A new key beside the old one, so that programs can change over.

@@ -20,8 +20,12 @@ from app.errors import AlreadyRegistered, Conflict, NotFound, PolicyRefused
 from app.keys.statement import Statement, parse_statement
 from app.log.beacon import append_with_nonce
 from app.log.store import LogIdentity, entry_time, receipt_for
+from app.notices.events import announce
 from app.protocol.records import RegistrationEntry
 from app.signature import verify_signature
+
+# What webhooks and feeds are told.
+BEACON_DRAWN = "registration.beacon_drawn"
 
 
 @dataclass(frozen=True)
@@ -112,13 +116,16 @@ def list_registrations(session: Session, vendor_id: UUID, after: UUID | None, li
     return session.scalars(query.order_by(RegistrationRow.id).limit(limit)).all()
 
 
-def note_beacon(session: Session, entry_index: int, beacon_index: int) -> bool:
+def note_beacon(session: Session, entry_index: int, beacon_index: int, now: datetime) -> bool:
     """Write down which entry drew a registration's labels; say whether `entry_index` is a registration."""
     query = select(RegistrationRow).options(defer(RegistrationRow.statement))
     row = session.scalar(query.where(RegistrationRow.entry_index == entry_index).with_for_update(key_share=True))
     if row is None:
         return False
-    row.beacon_index = beacon_index
+    if row.beacon_index is None:
+        row.beacon_index = beacon_index
+        data = {"id": str(row.id), "entry_index": row.entry_index, "beacon_index": beacon_index}
+        announce(session, row.vendor_id, BEACON_DRAWN, data, now)
     session.flush()
     return True
 

@@ -25,8 +25,7 @@ def load_secret(path: Path, length: int, *, create_from: bytes | None = None) ->
             raise PolicyRefused(f"{path} is missing: put {2 * length} hex digits there (chmod 600)")
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _write_once(path, create_from)
-    if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise PolicyRefused(f"{path} may be read by others: chmod 600 it, and replace it if they may have done so")
+    _refuse_open_file(path)
     try:
         secret = bytes.fromhex(path.read_text("ascii"))
     except ValueError as error:
@@ -34,6 +33,25 @@ def load_secret(path: Path, length: int, *, create_from: bytes | None = None) ->
     if len(secret) != length:
         raise Malformed(f"{path} holds {len(secret)} bytes, not {length}")
     return secret
+
+
+def load_line(path: Path) -> str:
+    """Read a secret that somebody else made, such as a password: one line of text.
+
+    Raises: PolicyRefused if it is missing or others may read it; Malformed if it is not one line.
+    """
+    if not path.exists():
+        raise PolicyRefused(f"{path} is missing: put the secret there, on one line (chmod 600)")
+    _refuse_open_file(path)
+    line = path.read_text("utf-8").removesuffix("\n")
+    if not (line and line.isprintable()):
+        raise Malformed(f"{path} does not hold one line of text")
+    return line
+
+
+def _refuse_open_file(path: Path) -> None:
+    if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise PolicyRefused(f"{path} may be read by others: chmod 600 it, and replace it if they may have done so")
 
 
 def _write_once(path: Path, secret: bytes) -> None:

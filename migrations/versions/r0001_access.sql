@@ -24,6 +24,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON
     suspects, suspect_secrets, endpoint_budgets, derivations, derivation_queries,
     disputes, blocks, openings, queries,
     people, memberships, passkeys, ceremonies, recovery_codes, web_sessions, sign_in_links, invitations,
+    events, webhooks, webhook_deliveries, vendor_feeds, mails,
     procrastinate_jobs, procrastinate_events, procrastinate_periodic_defers, procrastinate_workers
 TO trapstreet_service;
 

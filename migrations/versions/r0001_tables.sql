@@ -43,6 +43,25 @@ CREATE TABLE log_nodes (
     CONSTRAINT ck_log_nodes_hash_size CHECK (octet_length(hash) = 32)
 );
 
+CREATE TABLE mails (
+    id UUID NOT NULL,
+    recipient TEXT NOT NULL,
+    recipient_sha256 BYTEA NOT NULL,
+    subject TEXT NOT NULL,
+    body TEXT NOT NULL,
+    state TEXT NOT NULL,
+    attempts INTEGER NOT NULL,
+    next_attempt_at TIMESTAMP WITH TIME ZONE,
+    error TEXT NOT NULL,
+    created_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    ended_at TIMESTAMP WITH TIME ZONE,
+    CONSTRAINT pk_mails PRIMARY KEY (id),
+    CONSTRAINT ck_mails_state_known CHECK (state IN ('waiting', 'sent', 'failed')),
+    CONSTRAINT ck_mails_recipient_sha256_size CHECK (octet_length(recipient_sha256) = 32)
+);
+CREATE INDEX ix_mails_due ON mails (next_attempt_at) WHERE state = 'waiting';
+CREATE INDEX ix_mails_recipient_sha256_created_at ON mails (recipient_sha256, created_at);
+
 CREATE TABLE people (
     id UUID NOT NULL,
     name TEXT NOT NULL,
@@ -105,6 +124,19 @@ CREATE TABLE entry_nonces (
     CONSTRAINT ck_entry_nonces_nonce_size CHECK (octet_length(nonce) = 32),
     CONSTRAINT fk_entry_nonces_entry_index_log_entries FOREIGN KEY(entry_index) REFERENCES log_entries (index)
 );
+
+CREATE TABLE events (
+    id UUID NOT NULL,
+    vendor_id UUID NOT NULL,
+    kind TEXT NOT NULL,
+    data JSONB NOT NULL,
+    is_public BOOLEAN NOT NULL,
+    created_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    CONSTRAINT pk_events PRIMARY KEY (id),
+    CONSTRAINT fk_events_vendor_id_vendors FOREIGN KEY(vendor_id) REFERENCES vendors (id)
+);
+CREATE INDEX ix_events_public ON events (id) WHERE is_public;
+CREATE INDEX ix_events_vendor_id_id ON events (vendor_id, id);
 
 CREATE TABLE invitations (
     token_sha256 BYTEA NOT NULL,
@@ -218,6 +250,16 @@ CREATE TABLE suspects (
 );
 CREATE INDEX ix_suspects_vendor_id_id ON suspects (vendor_id, id);
 
+CREATE TABLE vendor_feeds (
+    vendor_id UUID NOT NULL,
+    token_sha256 BYTEA NOT NULL,
+    created_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    CONSTRAINT pk_vendor_feeds PRIMARY KEY (vendor_id),
+    CONSTRAINT ck_vendor_feeds_token_sha256_size CHECK (octet_length(token_sha256) = 32),
+    CONSTRAINT fk_vendor_feeds_vendor_id_vendors FOREIGN KEY(vendor_id) REFERENCES vendors (id),
+    CONSTRAINT uq_vendor_feeds_token_sha256 UNIQUE (token_sha256)
+);
+
 CREATE TABLE web_sessions (
     token_sha256 BYTEA NOT NULL,
     person_id UUID NOT NULL,
@@ -232,6 +274,26 @@ CREATE TABLE web_sessions (
     CONSTRAINT fk_web_sessions_vendor_id_vendors FOREIGN KEY(vendor_id) REFERENCES vendors (id)
 );
 CREATE INDEX ix_web_sessions_person_id ON web_sessions (person_id);
+
+CREATE TABLE webhooks (
+    id UUID NOT NULL,
+    vendor_id UUID NOT NULL,
+    url TEXT NOT NULL,
+    topics TEXT[] NOT NULL,
+    sealed_secret BYTEA NOT NULL,
+    sealed_old_secret BYTEA,
+    old_secret_until TIMESTAMP WITH TIME ZONE,
+    is_enabled BOOLEAN NOT NULL,
+    disabled_reason TEXT NOT NULL,
+    failing_since TIMESTAMP WITH TIME ZONE,
+    failures_in_a_row INTEGER NOT NULL,
+    held_until TIMESTAMP WITH TIME ZONE,
+    paused_until TIMESTAMP WITH TIME ZONE,
+    created_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    CONSTRAINT pk_webhooks PRIMARY KEY (id),
+    CONSTRAINT fk_webhooks_vendor_id_vendors FOREIGN KEY(vendor_id) REFERENCES vendors (id)
+);
+CREATE INDEX ix_webhooks_vendor_id_id ON webhooks (vendor_id, id);
 
 CREATE TABLE worker_keys (
     id UUID NOT NULL,
@@ -390,6 +452,23 @@ CREATE TABLE suspect_secrets (
     CONSTRAINT pk_suspect_secrets PRIMARY KEY (suspect_id),
     CONSTRAINT fk_suspect_secrets_suspect_id_suspects FOREIGN KEY(suspect_id) REFERENCES suspects (id)
 );
+
+CREATE TABLE webhook_deliveries (
+    webhook_id UUID NOT NULL,
+    event_id UUID NOT NULL,
+    state TEXT NOT NULL,
+    attempts INTEGER NOT NULL,
+    next_attempt_at TIMESTAMP WITH TIME ZONE,
+    attempted_at TIMESTAMP WITH TIME ZONE,
+    status INTEGER,
+    error TEXT NOT NULL,
+    CONSTRAINT pk_webhook_deliveries PRIMARY KEY (webhook_id, event_id),
+    CONSTRAINT ck_webhook_deliveries_state_known CHECK (state IN ('waiting', 'delivered', 'failed')),
+    CONSTRAINT fk_webhook_deliveries_webhook_id_webhooks FOREIGN KEY(webhook_id) REFERENCES webhooks (id),
+    CONSTRAINT fk_webhook_deliveries_event_id_events FOREIGN KEY(event_id) REFERENCES events (id)
+);
+CREATE INDEX ix_webhook_deliveries_due ON webhook_deliveries (next_attempt_at) WHERE state = 'waiting';
+CREATE INDEX ix_webhook_deliveries_event_id ON webhook_deliveries (event_id);
 
 CREATE TABLE white_box_checks (
     id UUID NOT NULL,

@@ -78,8 +78,9 @@ class Service:
     def open_beacon(self, entry_index: int) -> int:
         """Do what the worker does for a registration."""
         with transaction(self.database.service) as session:
-            opened = open_beacon(session, self.identity, entry_index, datetime.now(UTC))
-            assert note_beacon(session, entry_index, opened.index)
+            now = datetime.now(UTC)
+            opened = open_beacon(session, self.identity, entry_index, now)
+            assert note_beacon(session, entry_index, opened.index, now)
             return opened.index
 
     def check_log(self) -> int:

@@ -5,19 +5,15 @@ import contextlib
 import socket
 import ssl
 import threading
-from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from ipaddress import ip_address
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from app.suspects.addresses import NetworkRules, system_resolver
 from app.suspects.probe import Suspect, ask, ask_once
 from app.suspects.transport import TRANSPORT_ERRORS, Lookup, SuspectClient
 from tests.integration.asking import BODY, BRIEF, ONCE, RULES, now, question, scores, suspect_of
+from tests.simulators.certificates import certificate_for
 from tests.simulators.suspect import SuspectSimulator
 
 CLOSED = NetworkRules(allow_http=True, ports=None)
@@ -155,35 +151,6 @@ def test_requests_do_not_name_the_service_and_ask_for_no_compression():
         headers = simulator.requests[0].headers
     assert headers["accept-encoding"] == "identity"
     assert not any("trapstreet" in value.lower() for value in headers.values())
-
-
-def certificate_for(name, folder):
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
-    start = datetime.now(UTC) - timedelta(hours=1)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(7)
-        .not_valid_before(start)
-        .not_valid_after(start + timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.DNSName(name), x509.IPAddress(ip_address("127.0.0.9"))]), False
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = certificate.public_bytes(serialization.Encoding.PEM)
-    secret = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    (folder / "both.pem").write_bytes(secret + pem)
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(folder / "both.pem")
-    client = ssl.create_default_context(cadata=pem.decode())
-    return server, client, sha256(certificate.public_bytes(serialization.Encoding.DER)).digest()
 
 
 def test_tls_checks_the_name_and_not_the_address_and_the_leaf_is_recorded(tmp_path):

@@ -1,0 +1,1 @@
+"""What is told leaves the house here: webhooks, feeds, mail."""
