@@ -5,8 +5,9 @@
 // log, after the beacon. What was proven holds for exactly what was shown then; anything shown otherwise is proven anew, so
 // that a service which later lies, about the size of blocks for instance, gets nothing.
 
+import { verifySignature } from "./keys.js";
+import { ProofError, expect } from "./log_view.js";
 import { PROTOCOL, canonicalJson, fromHex, hex, hmac, lp, sha256, tag, u32, u64, utf8 } from "./protocol.js";
-import { ProofError, expect, isSigned } from "./log_view.js";
 
 export { ProofError };
 
@@ -104,7 +105,7 @@ export class Agent {
     if (statement.root !== this.root || statement.count !== this.key.count) throw new ProofError("this key is not the one that was registered: choose the key file of this watermark");
     const [filing, beacon] = [await this.log.entry(shown.filing), await this.log.entry(shown.beacon)];
     const data = utf8(shown.record);
-    if (!(await isSigned(bytes(statement.vendor_key, 32), bytes(shown.signature, 64), data))) throw new ProofError("the vendor key's signature does not fit the filing record");
+    if (!(await verifySignature(bytes(statement.vendor_key, 32), bytes(shown.signature, 64), data))) throw new ProofError("the vendor key's signature does not fit the filing record");
     const entry = expect(filing, "filing");
     if (hex(await sha256(lp(tag("filing"), bytes(shown.blind, 32), data))) !== entry.record_hash) throw new ProofError("the filing entry hides another record than the one shown");
     if (entry.registration !== registration.index) throw new ProofError("the filing is of another registration");

@@ -2,6 +2,8 @@
 // or forks while this tab is open. Nothing here believes the service; what it says counts only where the log's key signed it.
 // Source: C2SP tlog-checkpoint, signed-note and tlog-proof; RFC 9162 sections 2.1.3.2 and 2.1.4.2.
 
+import { verifySignature } from "./keys.js";
+import { leafHash, nodeHash, verifyInclusion } from "./merkle.js";
 import { PROTOCOL, base64, canonicalJson, concat, equal, fromBase64, fromHex, hex, sha256, utf8 } from "./protocol.js";
 
 export class ProofError extends Error {}
@@ -19,9 +21,6 @@ function bytesOf(said, length) {
   return bytes;
 }
 
-const leafHash = (data) => sha256(concat(new Uint8Array([0]), data));
-const nodeHash = (left, right) => sha256(concat(new Uint8Array([1]), left, right));
-
 // A verifier key: origin+key id+base64 of byte 1 and the Ed25519 key.
 export async function parseVerifierKey(said) {
   const [origin, id, encoded, ...rest] = said.split(/\+(.{8})\+/);
@@ -30,11 +29,6 @@ export async function parseVerifierKey(said) {
   const keyId = (await sha256(concat(utf8(`${origin}\n`), typed))).slice(0, 4);
   if (typed[0] !== 1 || hex(keyId) !== id) throw new ProofError("this is no log key: its id does not fit it");
   return { origin, keyId, publicKey: typed.slice(1) };
-}
-
-export async function isSigned(publicKey, signature, bytes) {
-  const key = await crypto.subtle.importKey("raw", publicKey, { name: "Ed25519" }, false, ["verify"]);
-  return crypto.subtle.verify({ name: "Ed25519" }, key, signature, bytes);
 }
 
 // `ask(path)` gives the bytes of an answer of the service, or throws.
@@ -61,7 +55,7 @@ export class LogView {
     if (first !== "c2sp.org/tlog-proof@v1" || !place?.startsWith("index ") || lines.length > 53) throw new ProofError("not a receipt");
     if (decimal(place.slice(6)) !== index) throw new ProofError(`asked for entry ${index}, got a receipt for another`);
     const checkpoint = await this.checkpoint(notes.join("\n\n"));
-    await verifyInclusion(await leafHash(data), index, checkpoint, lines.map((line) => bytesOf(line, 32)));
+    await verifyInclusion(await leafHash(data), index, checkpoint.size, lines.map((line) => bytesOf(line, 32)), checkpoint.root);
     await this.follow(checkpoint);
   }
 
@@ -80,7 +74,7 @@ export class LogView {
     }
     if (!own.length) throw new ProofError("the checkpoint is not signed with the log key that is pinned here");
     for (const signature of own) {
-      if (!(await isSigned(this.verifier.publicKey, signature, utf8(`${body}\n`)))) throw new ProofError("the log's signature does not fit the checkpoint");
+      if (!(await verifySignature(this.verifier.publicKey, signature, utf8(`${body}\n`)))) throw new ProofError("the log's signature does not fit the checkpoint");
     }
     return checkpoint;
   }
@@ -107,22 +101,6 @@ const isOdd = (value) => value % 2 === 1;
 function rise(fn, sn) {
   while (!isOdd(fn) && fn !== 0) [fn, sn] = [half(fn), half(sn)];
   return [fn, sn];
-}
-
-export async function verifyInclusion(leaf, index, { size, root }, path) {
-  if (!(index >= 0 && index < size)) throw new ProofError(`there is no entry ${index} in a log of ${size}`);
-  let [fn, sn, r] = [index, size - 1, leaf];
-  for (const p of path) {
-    if (sn === 0) throw new ProofError("the inclusion proof is too long");
-    if (isOdd(fn) || fn === sn) {
-      r = await nodeHash(p, r);
-      [fn, sn] = rise(fn, sn);
-    } else {
-      r = await nodeHash(r, p);
-    }
-    [fn, sn] = [half(fn), half(sn)];
-  }
-  if (sn !== 0 || !equal(r, root)) throw new ProofError(`the inclusion proof does not lead from entry ${index} to the log's root`);
 }
 
 export async function verifyConsistency(older, newer, path) {
