@@ -14,12 +14,13 @@ from pypdf import PdfReader
 
 from app.keys.commitment import MarkingKey
 from app.keys.key_file import encode_key_file
+from app.merkle.checkpoint import verifier_key_text
 from app.people.persons import AUDITOR
 from app.protocol.bundle import check_bundle
 from app.signature import public_key_of
 from app.storage.archive import unpack
 from app.suspects.adapter_codec import AdapterCodec
-from tests.flows.claimant import ARBITER, Claimant, Service, innocent, sign_up
+from tests.flows.claimant import ARBITER, ORIGIN, Claimant, Service, innocent, sign_up
 from tests.portal.conftest import Tab, needs_browser, sign_in, vendor_id_of
 from tests.simulators.suspect import SuspectSimulator
 
@@ -80,7 +81,7 @@ def test_a_dispute_from_filing_to_verdict_in_the_browser(
     suspect_id = claimant.accuse(stolen)
 
     page.get_by_role("main").get_by_text("File a dispute").click()
-    assert "reach T times 2" in page.inner_text("main")
+    assert "2 times the strength" in page.inner_text("main")
     page.get_by_label("first, 192 triggers").check()
     tab.check()
     tab.check_phone()
@@ -251,7 +252,7 @@ LIES: dict[str, tuple[str, Callable[[str], str], str]] = {
     "another entry": (
         "/v1/log/entries/FILING",
         lambda body: body.replace('"ordinal":1', '"ordinal":2'),
-        "does not lead",
+        "another root",
     ),
     "another log": (
         "/v1/log/key",
