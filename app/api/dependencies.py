@@ -60,7 +60,7 @@ def _identify(
         raise Unauthenticated("send an API key: `Authorization: Bearer ts_…`")
     if visitor.vendor_id is None:
         raise Forbidden("you act for no vendor yet: make one, or accept an invitation")
-    return Caller(visitor.vendor_id, visitor.scopes)
+    return Caller(visitor.vendor_id, visitor.scopes, is_person=True)
 
 
 def _check(caller: Caller, scopes: Sequence[str]) -> Caller:

@@ -20,7 +20,7 @@ from app.db.tables import ID_RANDOM_BYTES, DisputeRow
 from app.disputes.course import list_disputes, load_dispute
 from app.disputes.description import describe
 from app.disputes.filing import Draws, FilingRequest, check_filing, file_dispute, load_covers
-from app.disputes.openings import deliver_inputs, deliver_labels, withdraw
+from app.disputes.openings import deliver_inputs, deliver_labels, note_opener, withdraw
 from app.errors import Conflict, Malformed
 from app.keys.commitment import InputOpening, LabelOpening
 from app.protocol.records import FilingRecord
@@ -168,6 +168,7 @@ def open_inputs(
     """Open the inputs of a block. 422 `opening_invalid` stores nothing: the block stays unopened."""
     row = load_dispute(session, caller.vendor_id, dispute_id, for_update=True)
     deliver_inputs(session, row, body.block, _read_openings(InputOpening, body.openings), now)
+    note_opener(row, now, is_person=caller.is_person)
     return _view(session, row)
 
 
@@ -178,6 +179,7 @@ def open_labels(
     """Open the label keys of a block whose head is in the log: verify the receipt in `needs` first."""
     row = load_dispute(session, caller.vendor_id, dispute_id, for_update=True)
     deliver_labels(session, row, body.block, _read_openings(LabelOpening, body.openings), now)
+    note_opener(row, now, is_person=caller.is_person)
     return _view(session, row)
 
 

@@ -23,6 +23,8 @@ from app.db.columns import Base, has_bytes, is_one_of
 ORDER_STATES = ("queued", "running", "done", "failed", "cancelled")
 VERDICTS = ("VOID", "CONFIRMED", "NON_COOPERATIVE", "NOT_SUPPORTED", "INCONCLUSIVE", "INDICATIVE")
 
+OPENERS = ("browser", "program")
+
 LOG_TABLES = ("log_entries", "log_nodes", "log_checkpoints")
 # Append-only for the service: it may read and insert, nothing else.
 APPEND_ONLY_TABLES = (*LOG_TABLES, "entry_nonces")
@@ -302,6 +304,9 @@ class DisputeRow(Base):
     blocks_labelled: Mapped[int] = mapped_column(default=0)
     withheld_in_a_row: Mapped[int] = mapped_column(default=0)
     deadline_at: Mapped[datetime | None]
+    # Who opened a block last: a person's browser, or a program with an API key.
+    opened_by: Mapped[str | None]
+    last_opened_at: Mapped[datetime | None]
     challenge: Mapped[list[int] | None]
     verdict: Mapped[str | None]
     reason: Mapped[str | None]
@@ -322,6 +327,7 @@ class DisputeRow(Base):
         has_bytes("covers_sha256", 32),
         has_bytes("bundle_sha256", 32),
         is_one_of("verdict", VERDICTS),
+        is_one_of("opened_by", OPENERS),
         CheckConstraint("matches <= asked", name="matches_were_asked"),
         Index(None, "vendor_id", "id"),
         Index(None, "deadline_at", postgresql_where="verdict IS NULL"),

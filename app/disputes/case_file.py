@@ -29,8 +29,12 @@ from app.storage.objects import get_bytes
 from app.suspects.adapters import load_adapter
 
 
-def load_evidence(session: Session, row: DisputeRow, end: str, store: ObjectStore | None = None) -> Evidence:
+def load_evidence(
+    session: Session, row: DisputeRow, end: str, store: ObjectStore | None = None, *, only_triggers: bool = False
+) -> Evidence:
     """Read a dispute's evidence; without the store, and so without requests and responses, it is enough to assess.
+
+    With `only_triggers` it is enough to walk: covers and look-alikes, most of what was asked, stay where they are.
 
     Raises: NotFound if the filing's beacon is not drawn.
     """
@@ -41,7 +45,7 @@ def load_evidence(session: Session, row: DisputeRow, end: str, store: ObjectStor
     ).all()
     inputs, labels = _load_openings(session, row, {block.number for block in blocks})
     origin = record.interface_origin.entry
-    queries = tuple(_load_queries(session, row, with_bytes=store is not None))
+    queries = tuple(_load_queries(session, row, with_bytes=store is not None, only_triggers=only_triggers))
     derivation = _find_derivation(session, row, record) if record.interface_origin.kind == "derived" else None
     return Evidence(
         registration=load_logged(session, registration.entry_index),
@@ -152,7 +156,9 @@ def _load_openings(
     return inputs, labels
 
 
-def _load_queries(session: Session, row: DisputeRow, *, with_bytes: bool) -> list[AskedQuery]:
+def _load_queries(
+    session: Session, row: DisputeRow, *, with_bytes: bool, only_triggers: bool = False
+) -> list[AskedQuery]:
     nothing = literal(b"", LargeBinary())
     request = QueryRow.request if with_bytes else nothing.label("request")
     response = QueryRow.response if with_bytes else nothing.label("response")
@@ -162,6 +168,9 @@ def _load_queries(session: Session, row: DisputeRow, *, with_bytes: bool) -> lis
         .where(QueryRow.dispute_id == row.id, BlockRow.head.is_not(None))
         .order_by(QueryRow.n)
     )
+    if only_triggers:
+        # A role holds numbers and its kind, nothing of a stranger's.
+        query = query.where(QueryRow.role.like(b'%"trigger"%'))
     return [
         AskedQuery(block, Query.parse(record), Role.parse(role), blind, sent, seen or b"")
         for block, record, role, blind, sent, seen in session.execute(query)

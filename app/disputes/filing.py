@@ -87,17 +87,24 @@ class CheckedFiling:
 
 
 def check_filing(
-    session: Session, vendor_id: UUID, request: FilingRequest, arbiter_keys: Collection[bytes]
+    session: Session,
+    vendor_id: UUID,
+    request: FilingRequest,
+    arbiter_keys: Collection[bytes],
+    *,
+    is_signed: bool = True,
 ) -> CheckedFiling:
     """Check everything about a filing but its covers, which are dear to read.
 
+    A claimant may have a filing looked at before it signs: then `is_signed` is false, and nothing may be filed from it.
     Raises: Refused in any of its forms.
     """
     record = request.record
     registration = _load_registration(session, vendor_id, record.registration)
     suspect = load_suspect(session, vendor_id, request.suspect_id)
     statement = Statement.parse(registration.statement)
-    verify_signature(statement.vendor_key, request.signature, record.encode())
+    if is_signed:
+        verify_signature(statement.vendor_key, request.signature, record.encode())
     if record.endpoint != suspect.endpoint:
         raise Malformed("not the endpoint of this suspect", pointer="/record/endpoint")
     is_derived = record.interface_origin.kind == "derived"
@@ -234,7 +241,7 @@ def _derived_bits(session: Session, record: FilingRecord, registration: Registra
 def _check_turn(session: Session, filing: CheckedFiling) -> int:
     """Check a filing against the earlier ones of its registration, and give its ordinal."""
     _check_family_is_free(session, filing)
-    ordinal = 1 + _count_filings(session, filing)
+    ordinal = 1 + count_filings(session, filing.registration)
     _check_reach(filing, ordinal)
     return ordinal
 
@@ -254,8 +261,9 @@ def _check_family_is_free(session: Session, filing: CheckedFiling) -> None:
     )
 
 
-def _count_filings(session: Session, filing: CheckedFiling) -> int:
-    query = select(func.count()).where(DisputeRow.registration_id == filing.registration.id)
+def count_filings(session: Session, registration: RegistrationRow) -> int:
+    """Count the filings of a registration, whatever became of them."""
+    query = select(func.count()).where(DisputeRow.registration_id == registration.id)
     return session.scalars(query).one()
 
 
@@ -266,14 +274,7 @@ def _check_reach(filing: CheckedFiling, ordinal: int) -> None:
     _check_size(record, triggers)
     if statement.assurance_class == "B":
         return
-    price = interface_bits(
-        record.interface,
-        record.interface_origin,
-        statement,
-        endpoint=record.endpoint,
-        beacon_index=filing.registration.beacon_index or 0,
-        derived_bits=filing.derived_bits,
-    )
+    price = price_of_filing(filing)
     if price > MAX_INTERFACE_BITS:
         raise PolicyRefused(f"an interface of {price} bits leaves nothing to prove", pointer="/record/interface")
     bound = threshold(record.policy.bits, price, len(statement.families), ordinal, ranking=record.by_ranking)
@@ -284,6 +285,18 @@ def _check_reach(filing: CheckedFiling, ordinal: int) -> None:
             "another family, a cheaper interface or 64 bits",
             pointer="/record/policy",
         )
+
+
+def price_of_filing(filing: CheckedFiling) -> int:
+    """Give what interface and address of a filing cost in bits."""
+    return interface_bits(
+        filing.record.interface,
+        filing.record.interface_origin,
+        filing.statement,
+        endpoint=filing.record.endpoint,
+        beacon_index=filing.registration.beacon_index or 0,
+        derived_bits=filing.derived_bits,
+    )
 
 
 def _check_size(record: FilingRecord, triggers: int) -> None:

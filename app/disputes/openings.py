@@ -66,6 +66,11 @@ def deliver_labels(
     _finish_blocks(session, row, after, now)
 
 
+def note_opener(row: DisputeRow, now: datetime, *, is_person: bool) -> None:
+    """Write down who opened a block last, so that its claimant sees who is answering."""
+    row.opened_by, row.last_opened_at = "browser" if is_person else "program", now
+
+
 def pass_deadline(session: Session, row: DisputeRow, now: datetime) -> None:
     """Count what a locked dispute's claimant has not delivered in time as withheld; before the deadline, do nothing."""
     if row.deadline_at is None or row.deadline_at > now:

@@ -21,7 +21,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import NotFound, TrapstreetError
 from app.portal import (
+    pages_disputes,
     pages_feeds,
+    pages_filing,
     pages_home,
     pages_registrations,
     pages_vendors,
@@ -50,7 +52,9 @@ HEADERS = {
 }
 
 ROUTERS = (
+    pages_disputes.router,
     pages_feeds.router,
+    pages_filing.router,
     pages_home.router,
     pages_registrations.router,
     pages_vendors.router,

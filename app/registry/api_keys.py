@@ -52,6 +52,8 @@ class Caller:
 
     vendor_id: UUID
     scopes: frozenset[str]
+    # A person in a page of the portal, and no program with an API key.
+    is_person: bool = False
 
 
 @dataclass(frozen=True)

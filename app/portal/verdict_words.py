@@ -1,0 +1,87 @@
+"""What verdicts, reasons, flags and states are called where people read them."""
+
+from typing import Final
+
+VERDICT_WORDS: Final = {
+    "CONFIRMED": "Confirmed",
+    "INDICATIVE": "Indicative only",
+    "NOT_SUPPORTED": "Not supported",
+    "NON_COOPERATIVE": "Endpoint did not cooperate",
+    "INCONCLUSIVE": "Inconclusive",
+    "VOID": "Void",
+}
+
+# The one sentence above everything; `{odds}` is the bound that the filing asked for.
+SENTENCES: Final = {
+    "CONFIRMED": (
+        "The endpoint {endpoint} gave the secret label for {matches} of {asked} secret inputs, labels that were drawn by "
+        "lot only after the inputs were fixed; an endpoint that has nothing to do with them is confirmed with a probability "
+        "of at most {odds}."
+    ),
+    "INDICATIVE": (
+        "The endpoint {endpoint} gave the claimant's own label for {matches} of {asked} inputs, which is a sign and no "
+        "proof: such labels can be made to fit endpoints that have nothing to do with the claimant."
+    ),
+    "NOT_SUPPORTED": (
+        "The answers of the endpoint {endpoint} do not support the claim: {matches} of {asked} inputs got the secret label."
+    ),
+    "NON_COOPERATIVE": (
+        "The endpoint {endpoint} treated the secret inputs otherwise than inputs that look like them, so the claim could "
+        "be neither confirmed nor refuted by its answers."
+    ),
+    "INCONCLUSIVE": (
+        "The dispute over the endpoint {endpoint} ended without evidence for either side, after {asked} inputs with "
+        "{matches} matches."
+    ),
+    "VOID": "The dispute over the endpoint {endpoint} is void: a check of the evidence failed, and nothing follows from it.",
+}
+
+REASONS: Final = {
+    "evidence": "The evidence reached the threshold that was fixed when the dispute was filed.",
+    "futile": "The evidence against the claim reached a thousand to one, and the endpoint was let go.",
+    "selective_silence": "It left the secret inputs unanswered more often than their look-alikes.",
+    "selective_wavering": "Asked twice, it changed its answers to the secret inputs more often than to their look-alikes.",
+    "exhausted": "Every input of the family was asked.",
+    "budget": "As many inputs were asked as the claimant had allowed at filing.",
+    "withheld": "The claimant did not open three blocks in a row in time.",
+    "withdrawn": "The claimant withdrew the dispute.",
+    "unreachable": "The endpoint answered less than half of the ordinary inputs.",
+    "paper_rule": "Decided by the paper's rule: at most one answer in ten may differ.",
+    "opening_invalid": "What the claimant opened does not fit what it had committed to.",
+    "check_failed": "A signature, a proof of the log, a beacon or the order of the blocks did not hold.",
+    "prior_model": "The accused delivered weights that are older than the labels and give the same answers.",
+}
+
+FLAG_WORDS: Final = {
+    "accuracy": "Accuracy on covers",
+    "silence": "Silence on secret inputs",
+    "wavering": "Two answers to one question",
+    "second_egress": "Other answers to another address",
+    "one_answer": "One answer for odd pictures",
+    "elsewhere": "Answers from elsewhere",
+}
+
+ORIGIN_WORDS: Final = {
+    "claimant": "chosen by the claimant alone, so its freedom is added to the threshold",
+    "logged": "logged before the labels were drawn",
+    "countersigned": "countersigned by the accused or an arbiter",
+    "derived": "derived by the service by its fixed rule",
+}
+
+ENTRY_WORDS: Final = {
+    "registration": "The claimant registered the watermark: the secret inputs are fixed from here on.",
+    "beacon": "Public randomness was drawn.",
+    "filing": "The dispute was filed; the log does not yet say against whom.",
+    "block": "A block of answers was sealed; only then were its labels opened.",
+    "model": "The digest of an interface or of weights was logged.",
+    "verdict": "The verdict was logged.",
+    "withdrawal": "The withdrawal was logged.",
+}
+
+STATE_WORDS: Final = {
+    "filed": "Filed: the order of the triggers is being drawn",
+    "asking": "Running",
+    "deciding": "All asked: the verdict is being computed",
+    "withdrawn": "Withdrawn: the record is being closed",
+    "decided": "Decided",
+}
