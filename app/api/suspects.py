@@ -1,12 +1,11 @@
 """Suspects: endpoints that a vendor may accuse, and how to speak with them.
 
-Trust: an answer of a suspect is never passed on raw; a vendor sees labels, sizes and digests of it.
+Trust: an answer of a suspect is never passed on raw; a vendor sees labels, size, digest and escaped first bytes of it.
 """
 
 import base64
 import binascii
 import secrets
-from threading import BoundedSemaphore
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -22,14 +21,13 @@ from app.disputes.credentials import drop_credentials, find_secrets, open_creden
 from app.disputes.suspects import (
     NewSuspect,
     add_suspect,
-    count_test,
     list_suspects,
     load_suspect,
     price_in_bits,
     remove_suspect,
-    try_suspect,
 )
-from app.errors import Malformed, Unavailable
+from app.disputes.trials import count_test, shown_start, try_suspect
+from app.errors import Malformed
 from app.keys.statement import Statement
 from app.keys.trigger_set import MAX_INPUT_BYTES
 from app.protocol.interface import Interface, LabelMap
@@ -42,10 +40,6 @@ router = APIRouter(prefix="/suspects", tags=["suspects"], responses=WITH_KEY)
 
 Disputer = Annotated[Caller, Depends(require(DISPUTE), scope="function")]
 DisputerBeforehand = Annotated[Caller, Depends(require_beforehand(DISPUTE))]
-
-# Each holds a thread for as long as the suspect keeps it waiting: so many at once leave threads for everybody else.
-TESTS_AT_ONCE = 4
-_tests = BoundedSemaphore(TESTS_AT_ONCE)
 
 EXAMPLE_ENDPOINT = "https://models.example.org"
 EXAMPLE_INTERFACE = {
@@ -121,6 +115,9 @@ class TestBody(Body):
         max_length=MAX_INPUT_BYTES * 4 // 3 + 4,
         description="Canonical bytes of an ordinary input, in base64. Never a trigger: it would be known and spent.",
     )
+    allow_http: bool = Field(
+        default=False, description="Send credentials by http to another machine, where everybody on the way reads them."
+    )
 
 
 class TestView(Answer):
@@ -131,6 +128,10 @@ class TestView(Answer):
     status: int | None = Field(description="HTTP status; null if none arrived.", examples=[200])
     response_bytes: int = Field(examples=[96])
     response_sha256: str = Field(description="Empty if no response arrived whole.")
+    response_start: str = Field(
+        description="Its first bytes, escaped; credentials that it repeats as they were sent are struck out.",
+        examples=['{"predictions": [[0.02, 0.91, 0.07]]}'],
+    )
     labels: list[str] = Field(description="The endpoint's labels, highest first.", examples=[["7"]])
     classes: list[str] = Field(description="The registered classes that the label map makes of them.")
     error: str = Field(description="Why there are no labels, as a stable word.", examples=[""])
@@ -216,12 +217,9 @@ def test(suspect_id: UUID, body: TestBody, caller: DisputerBeforehand, service: 
         question = base64.b64decode(body.input, validate=True)
     except (binascii.Error, ValueError) as error:
         raise Malformed("must be base64", pointer="/input") from error
-    if not _tests.acquire(blocking=False):
-        raise Unavailable("too many suspects are tested at once: try again in a moment")
-    try:
-        asked = try_suspect(row, credentials, statement, question, service.network_rules, service.clock)
-    finally:
-        _tests.release()
+    asked = try_suspect(
+        row, credentials, statement, question, service.network_rules, service.clock, allow_http=body.allow_http
+    )
     found = LabelMap(Interface.from_json(row.interface), statement).classes_of(asked.labels)
     return TestView(
         request_bytes=len(asked.request),
@@ -229,6 +227,7 @@ def test(suspect_id: UUID, body: TestBody, caller: DisputerBeforehand, service: 
         status=asked.status,
         response_bytes=len(asked.response),
         response_sha256=asked.response_sha256.hex(),
+        response_start=shown_start(asked.response, credentials),
         labels=list(asked.labels),
         classes=[statement.classes[index] for index in sorted(found)],
         error=asked.error,

@@ -6,27 +6,20 @@ from typing import Annotated, Any
 
 import typer
 
-from app.canonical import parse_loose_json
 from app.cli.client import ApiClient, file_dispute
 from app.cli.files import check_writable, read_credentials, read_vendor_key
+from app.cli.interfaces import Adapter, LabelMapText, Options, Preprocessing, read_fixed, read_interface
 from app.cli.output import JsonFlag, reported, show
 from app.cli.pricing import confirm, tell_price, warn_of_repeated_covers
 from app.cli.suspects import Chosen, find_derived
 from app.cli.vendor import DEFAULT_URL, ApiKey, LogKey, Url, VendorKey, read_registration
 from app.errors import Malformed
-from app.protocol.interface import Interface
 from app.protocol.records import FilingRecord, Policy
 
 # How often `verdict --wait` looks.
 POLL_SECONDS = 1.0
 
 
-Adapter = Annotated[
-    str, typer.Option(help="The suspect's protocol, one of docs/adapters.md; `suspect detect` finds it.")
-]
-Options = Annotated[str, typer.Option(help="The adapter's options as JSON.")]
-Preprocessing = Annotated[str, typer.Option(help="Preprocessing as JSON.")]
-LabelMapText = Annotated[str, typer.Option(help="Label map as JSON.")]
 Covers = Annotated[
     Path | None, typer.Option(help="File with covers (ordinary inputs), as `trapstreet covers` makes it.")
 ]
@@ -40,6 +33,14 @@ EvidenceKind = Annotated[
 ]
 Derived = Annotated[
     bool, typer.Option("--derived", help="Ask through the interface that `suspect derive` found, in place of yours.")
+]
+FixedFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--interface",
+        help="Ask through an interface that others signed or that was logged before: the file with what `suspect "
+        "countersign` or `suspect log-interface` printed.",
+    ),
 ]
 CredentialsFile = Annotated[
     Path | None,
@@ -57,6 +58,7 @@ def dispute(
     preprocessing: Preprocessing = "{}",
     label_map: LabelMapText = '{"by": "index"}',
     derived: Derived = False,
+    interface: FixedFile = None,
     covers: Covers = None,
     covers_per_trigger: CoversPerTrigger = 10,
     evidence: EvidenceKind = "label",
@@ -74,14 +76,19 @@ def dispute(
         statement, index, _ = read_registration(client, registration)
         if covers_per_trigger and covers is None:
             raise Malformed("give --covers, among which triggers hide, or --covers-per-trigger 0 to go without")
+        if derived and interface is not None:
+            raise Malformed("--derived and --interface both name an interface: leave one out")
         if derived:
             asked = find_derived(client, endpoint, registration)
+        elif interface is not None:
+            asked = Chosen(*read_fixed(interface))
         else:
             asked = Chosen(read_interface(adapter, options, preprocessing, label_map))
         size = statement.family(family).size
         policy = make_policy(bits, size, covers_per_trigger, block_size)
         record = FilingRecord(index, family, endpoint, asked.interface, asked.origin, evidence, policy)
-        tell_price(record, statement, asked.derived_bits)
+        beacon_index = client.get(f"/v1/registrations/{registration}")["beacon_index"] or 0
+        tell_price(record, statement, asked.derived_bits, beacon_index)
         warn_of_repeated_covers(covers, record, statement)
         confirm(yes=yes, as_json=as_json)
         suspect_id = accuse(client, endpoint, asked, credentials)
@@ -113,22 +120,6 @@ def make_policy(bits: int, triggers: int, covers_per_trigger: int, block_size: i
         answer="first",
         opening_seconds=3600,
         lookahead=1,
-    )
-
-
-def read_interface(adapter: str, options: str, preprocessing: str, label_map: str) -> Interface:
-    """Read an interface from an adapter's name and JSON texts.
-
-    Raises: Malformed with a pointer.
-    """
-    return Interface.from_json(
-        {
-            "adapter": adapter,
-            "options": parse_loose_json(options.encode()),
-            "preprocessing": parse_loose_json(preprocessing.encode()),
-            "label_map": parse_loose_json(label_map.encode()),
-        },
-        "/interface",
     )
 
 

@@ -12,6 +12,7 @@ from app.cli import (
     covers,
     demonstration,
     detection,
+    interfaces,
     keygen,
     processes,
     survival,
@@ -30,7 +31,8 @@ main = typer.Typer(
 for commands in (demonstration, processes, keygen, covers, vendor, survival, claims, agent_command, auditor):
     for command in commands.COMMANDS:
         main.command()(command)
-suspects.suspect.command()(detection.detect)
+for command in (detection.detect, interfaces.countersign, interfaces.log_interface):
+    suspects.suspect.command()(command)
 main.add_typer(suspects.suspect)
 
 __all__ = ["main"]

@@ -1,6 +1,5 @@
 """The command `suspect detect`."""
 
-import hashlib
 import json
 import shlex
 from collections.abc import Sequence
@@ -12,15 +11,16 @@ from typing import Annotated, Any
 import typer
 from PIL import Image, UnidentifiedImageError
 
-from app.cli.files import read_file
+from app.cli.files import read_credentials
 from app.cli.keygen import parse_shape
 from app.cli.output import EXIT_NO, JsonFlag, console, reported, show
 from app.errors import Malformed
 from app.keys.trigger_set import ImageInput
-from app.suspects.addresses import NetworkRules
-from app.suspects.credentials import HeaderCredentials
+from app.suspects.addresses import NetworkRules, parse_endpoint
+from app.suspects.credentials import parse_credentials, verify_way
 from app.suspects.detect import Seen, candidates, escaped
-from app.suspects.looking import Tried, look, try_candidates
+from app.suspects.looking import UNKNOWN, Tried, look, sample, try_candidates
+from app.suspects.probe import Suspect
 
 # Larger pictures than models take are of no use here.
 MAX_SIDE = 1024
@@ -34,9 +34,16 @@ def detect(
     shape: Annotated[str, typer.Option(help="Height, width and channels of the picture drawn.")] = "32x32x3",
     model: Annotated[str, typer.Option(help="The model's name, where the server lists none.")] = "",
     classes: Annotated[int, typer.Option(help="How many classes there are; 0 takes any number of scores.", min=0)] = 0,
-    header_file: Annotated[
-        Path | None, typer.Option(help="File with lines `name: value` that say who asks, such as an API key.")
+    credentials_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--credentials",
+            help="File (chmod 600) with what the endpoint wants to see first; see `suspect credentials`.",
+        ),
     ] = None,
+    allow_http: Annotated[
+        bool, typer.Option("--allow-http", help="Send the credentials by http, where everybody on the way reads them.")
+    ] = False,
     allow_network: Annotated[
         list[str] | None, typer.Option(help="A private network that may be reached, such as 127.0.0.0/8. Repeatable.")
     ] = None,
@@ -45,11 +52,13 @@ def detect(
     """Find out which adapter an endpoint needs: look at well-known routes, then ask about one picture."""
     with reported(as_json=as_json):
         rules = NetworkRules(_networks(allow_network or []), allow_http=True, ports=None)
-        credentials = None if header_file is None else HeaderCredentials("headers", _headers(header_file))
+        credentials = None if credentials_file is None else parse_credentials(read_credentials(credentials_file))
+        verify_way(parse_endpoint(endpoint, rules), credentials, allow_http=allow_http, told_by="--allow-http")
         question = _noise(parse_shape(shape)) if input_file is None else _picture(input_file)
         seen = look(endpoint, rules, credentials, model or None)
         found = candidates(seen, question.kind, question.shape, model or None)
-        tried = try_candidates(endpoint, found, question, classes, rules, lambda: datetime.now(UTC), credentials)  # noqa: TID251
+        suspect = Suspect(endpoint, UNKNOWN, classes, credentials)
+        tried = try_candidates(suspect, found, question, rules, lambda: datetime.now(UTC))  # noqa: TID251
         answered = bool(tried) and not tried[-1].asked.error
         told = _told(seen, tried, answered=answered)
         if as_json:
@@ -116,7 +125,7 @@ def _advice(told: dict[str, Any]) -> str:
         )
     return (
         "\nno route told which server this is: give the base URL without the protocol's path, --model where the server "
-        "lists none (TensorFlow Serving, TorchServe), --header-file where it wants a key; cloud services have adapters of "
+        "lists none (TensorFlow Serving, TorchServe), --credentials where it wants a key; cloud services have adapters of "
         "their own (docs/adapters.md), and generic_json takes a template of yours"
     )
 
@@ -136,27 +145,13 @@ def _networks(names: Sequence[str]) -> tuple[Any, ...]:
         raise Malformed(f"--allow-network: {error}") from error
 
 
-def _headers(path: Path) -> dict[str, Any]:
-    """Read `name: value` lines; messages name no value."""
-    headers: dict[str, Any] = {}
-    for number, line in enumerate(read_file(path).decode("utf-8", "replace").splitlines(), start=1):
-        name, colon, value = line.partition(":")
-        if line.strip() and not colon:
-            raise Malformed(f"{path}, line {number}: write `name: value`")
-        if line.strip():
-            headers[name.strip()] = value.strip()
-    HeaderCredentials("headers", headers).check("/headers")
-    return headers
-
-
 def _noise(shape: tuple[int, ...]) -> ImageInput:
     """Draw the picture that is always asked about."""
     if len(shape) != 3 or max(shape[:2]) > MAX_SIDE:
         raise Malformed(f"--shape is HEIGHTxWIDTHxCHANNELS, at most {MAX_SIDE} a side")
-    height, width, channels = shape
-    return ImageInput(
-        height, width, channels, hashlib.shake_256(b"trapstreet detect").digest(height * width * channels)
-    )
+    drawn = sample("image", shape)
+    assert isinstance(drawn, ImageInput)  # noqa: S101  # by its kind
+    return drawn
 
 
 def _picture(path: Path) -> ImageInput:

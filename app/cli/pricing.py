@@ -15,7 +15,7 @@ from app.protocol.interface import interface_bits
 from app.protocol.records import FilingRecord
 
 
-def tell_price(record: FilingRecord, statement: Statement, derived_bits: int = 0) -> int:
+def tell_price(record: FilingRecord, statement: Statement, derived_bits: int = 0, beacon_index: int = 0) -> int:
     """Say what interface and address cost in bits, why, and what would make them free; give the bits."""
     origin = record.interface_origin
     if statement.assurance_class == "B":
@@ -26,7 +26,7 @@ def tell_price(record: FilingRecord, statement: Statement, derived_bits: int = 0
         origin,
         statement,
         endpoint=record.endpoint,
-        beacon_index=0,
+        beacon_index=beacon_index,
         derived_bits=derived_bits,
     )
     more = -(-bits // (len(statement.classes) - 1).bit_length())
@@ -37,6 +37,8 @@ def tell_price(record: FilingRecord, statement: Statement, derived_bits: int = 0
         _say("  the address's query is part of it, 8 bits a byte: leave it out if the suspect answers without")
     if origin.kind == "derived":
         _say("  fixed by the service's rule from metadata and committed covers; only a registration's first is free")
+    elif origin.kind == "logged":
+        _say("  logged before the registration's beacon: it costs the bits that name one entry among those before")
     elif bits:
         _say("  you chose it; fixed by somebody else it would be free:")
         if statement.covers is None:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.table import Table
+from rich.text import Text
 
 from app.cli.client import ApiClient, ApiProblem
 from app.cli.files import check_readable, read_credentials
@@ -62,6 +64,27 @@ def derive(
             _explain(found)
     if found["interface"] is None:
         raise typer.Exit(EXIT_NO)
+
+
+@suspect.command("list")
+def list_all(url: Url = DEFAULT_URL, api_key: ApiKey = "", as_json: JsonFlag = False) -> None:
+    """List the vendor's suspects; of credentials only the names of headers are known."""
+    with reported(as_json=as_json), ApiClient(url, api_key) as client:
+        found = list(client.items("/v1/suspects"))
+        if as_json:
+            show(found, as_json=True)
+            return
+        if not found:
+            error_console.print("no suspects yet: `trapstreet dispute` and `suspect derive` add them")
+            return
+        table = Table("id", "name", "endpoint", "adapter", "credentials", box=None)
+        for each in found:
+            names = (each["credentials"] or {"header_names": ["-"]})["header_names"]
+            # Text, not markup: names are free.
+            table.add_row(
+                *map(Text, (each["id"], each["name"], each["endpoint"], each["interface"]["adapter"], " ".join(names)))
+            )
+        console.print(table)
 
 
 @suspect.command()

@@ -43,6 +43,12 @@ def may_spend(session: Session, host: str, scope: str, queries: int, limit: int,
     return session.scalar(counted) is not None
 
 
+def count_spent(session: Session, host: str, scope: str, now: datetime) -> int:
+    """Say how many queries to a host were counted today."""
+    row = session.get(EndpointBudgetRow, (host, scope, _day(now)))
+    return 0 if row is None else row.sent
+
+
 def give_back(session: Session, host: str, scope: str, queries: int, day_of: datetime) -> None:
     """Take back queries that were counted on the day of that moment and not sent."""
     row = EndpointBudgetRow

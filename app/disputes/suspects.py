@@ -1,10 +1,9 @@
-"""A vendor's suspects: endpoints it may hold a family against, and a look at whether they can be spoken with.
+"""A vendor's suspects: endpoints it may hold a family against. Asking them outside disputes: app.disputes.trials.
 
-Invariants: an endpoint that the network rules refuse is never stored; a suspect that was accused stays; a test sends one
-ordinary input.
+Invariants: an endpoint that the network rules refuse is never stored; a suspect that was accused stays.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -13,20 +12,12 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.db.tables import DisputeRow, SuspectRow, new_id
-from app.disputes.budgets import TESTS_A_DAY, may_spend, scope_of_tests
 from app.disputes.credentials import drop_credentials
-from app.errors import Conflict, Malformed, NotFound, TooMany
+from app.errors import Conflict, Malformed, NotFound
 from app.keys.statement import Statement
-from app.keys.trigger_set import parse_input
 from app.protocol.interface import BY_CLAIMANT, Interface, LabelMap, interface_bits
 from app.suspects.adapters import ADAPTERS, check_interface
 from app.suspects.addresses import NetworkRules, parse_endpoint
-from app.suspects.credentials import Credentials
-from app.suspects.probe import Asked, Manner, Question, Suspect, ask_once
-from app.suspects.transport import Limits
-
-# Somebody waits for the answer to a test: shorter than in a dispute.
-TEST_LIMITS = Limits(connect_seconds=5.0, read_seconds=10.0, total_seconds=15.0)
 
 
 @dataclass(frozen=True)
@@ -90,16 +81,6 @@ def remove_suspect(session: Session, vendor_id: UUID, suspect_id: UUID) -> None:
     session.delete(row)
 
 
-def count_test(session: Session, row: SuspectRow, rules: NetworkRules, now: datetime) -> None:
-    """Count a test of a suspect.
-
-    Raises: TooMany if its vendor has tested this host often enough today.
-    """
-    host = parse_endpoint(row.endpoint, rules).host
-    if not may_spend(session, host, scope_of_tests(row.vendor_id), 1, TESTS_A_DAY, now):
-        raise TooMany(f"{TESTS_A_DAY} tests of one host a day are enough to find an interface: go on tomorrow (UTC)")
-
-
 def price_in_bits(interface: Interface, statement: Statement, endpoint: str) -> int:
     """Check an interface against a registration, and give what it costs if the claimant fixed it alone.
 
@@ -113,22 +94,7 @@ def price_in_bits(interface: Interface, statement: Statement, endpoint: str) -> 
     return interface_bits(interface, BY_CLAIMANT, statement, endpoint=endpoint, beacon_index=0)
 
 
-def try_suspect(
-    row: SuspectRow,
-    credentials: Credentials | None,
-    statement: Statement,
-    question: bytes,
-    rules: NetworkRules,
-    now: Callable[[], datetime],
-) -> Asked:
-    """Ask a suspect once about an ordinary input and give what was sent and seen.
-
-    Raises: Malformed if the input is not of the registered shape; PolicyRefused.
-    """
-    interface = Interface.from_json(row.interface)
-    price_in_bits(interface, statement, row.endpoint)
-    opened = parse_input(question)
-    if (opened.kind, opened.shape) != (statement.kind, statement.shape):
-        raise Malformed("kind or shape of the input is not the registered one", pointer="/input")
-    suspect = Suspect(row.endpoint, interface, len(statement.classes), credentials)
-    return ask_once(Question(0, question), suspect, rules, Manner(limits=TEST_LIMITS), now)
+def list_disputes_with(session: Session, row: SuspectRow, limit: int) -> Sequence[DisputeRow]:
+    """Read the disputes with a suspect, the latest first."""
+    query = select(DisputeRow).where(DisputeRow.suspect_id == row.id, DisputeRow.vendor_id == row.vendor_id)
+    return session.scalars(query.order_by(DisputeRow.id.desc()).limit(limit)).all()

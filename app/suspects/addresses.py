@@ -88,6 +88,14 @@ class Endpoint:
     path: str
     query: str
 
+    @property
+    def is_private_way(self) -> bool:
+        """Tell whether nobody in between reads what is sent there: by https, or within this machine."""
+        try:
+            return self.scheme == "https" or ip_address(self.host.strip("[]")).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
     def url(self, suffix: str) -> str:
         """Give the URL of a request; `suffix` is the adapter's path below the endpoint's."""
         path = self.path.rstrip("/") + suffix if suffix else self.path

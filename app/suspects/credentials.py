@@ -17,6 +17,7 @@ from typing import Any
 
 from app.canonical import Record, as_form, below, choice, json_object, nullable, text
 from app.errors import Malformed, PolicyRefused
+from app.suspects.addresses import Endpoint
 
 # Headers that say who asks, of the services that our adapters speak with and of common gateways, and do nothing else.
 WHO_ASKS = frozenset(
@@ -103,6 +104,31 @@ def parse_credentials(value: Any, pointer: str = "") -> Credentials:
             return SigV4Credentials.from_json({"session_token": None, **value}, pointer)
         case _:
             raise Malformed('credentials have the kind "headers" or "sigv4"', pointer=f"{pointer}/kind")
+
+
+def verify_way(place: Endpoint, credentials: Credentials | None, *, allow_http: bool, told_by: str) -> None:
+    """Refuse to send a key where everybody on the way reads it, unless that was said; `told_by` is how to say it.
+
+    Raises: PolicyRefused.
+    """
+    if credentials is not None and not allow_http and not place.is_private_way:
+        raise PolicyRefused(
+            f"over http everybody on the way reads the endpoint's key: use https, or say that it may be read ({told_by})",
+            pointer="/endpoint",
+        )
+
+
+def secrets_of(credentials: Credentials | None) -> tuple[bytes, ...]:
+    """Give the values that nobody may be shown, the longest first, as they go out and without a scheme before them."""
+    match credentials:
+        case None:
+            return ()
+        case HeaderCredentials():
+            whole = [str(value) for value in credentials.headers.values()]
+            values = whole + [value.rpartition(" ")[2] for value in whole]
+        case SigV4Credentials():
+            values = [credentials.secret_access_key, credentials.session_token or "", credentials.access_key_id]
+    return tuple(value.encode() for value in sorted(filter(None, values), key=len, reverse=True))
 
 
 def signer_of(credentials: Credentials | None) -> Sign:

@@ -8,8 +8,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from app.api.suspects import TESTS_AT_ONCE
 from app.cli.client import file_dispute
+from app.disputes.trials import TESTS_AT_ONCE
 from app.errors import Unavailable
 from app.protocol.interface import InterfaceOrigin
 from app.signature import public_key_of, sign

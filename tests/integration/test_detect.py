@@ -2,6 +2,9 @@
 
 import json
 import socket
+import time
+from datetime import UTC, datetime
+from ipaddress import ip_network
 
 import pytest
 from PIL import Image
@@ -9,14 +12,23 @@ from typer.testing import CliRunner
 
 from app.cli.commands import main
 from app.errors import SuspectUnreachable
-from app.suspects.detect import FIRST_LOOKS, candidates
-from app.suspects.looking import look
+from app.suspects.addresses import NetworkRules, parse_endpoint
+from app.suspects.detect import FIRST_LOOKS, Seen, candidates
+from app.suspects.looking import UNKNOWN, look, sample, try_candidates
+from app.suspects.probe import Suspect
 from tests.integration.asking import RULES, scores
 from tests.simulators.raw_server import RawServer, always, forever, response
 from tests.simulators.suspect import SuspectSimulator
 
 LISTED = {"/v1/models": {"models": ["digits"]}}
 HERE = ["--shape", "8x8x1", "--allow-network", "127.0.0.0/8"]
+
+
+def key_file(folder, name, value):
+    path = folder / "key"
+    path.touch(mode=0o600)
+    path.write_text(json.dumps({"kind": "headers", "headers": {name: value}}))
+    return str(path)
 
 
 def detect(url, *arguments):
@@ -67,18 +79,70 @@ def test_a_picture_of_ones_own_is_asked_about(tmp_path):
 
 
 def test_the_key_of_a_file_goes_out_with_every_request_and_is_shown_nowhere(tmp_path):
-    (tmp_path / "key").write_text("authorization: Bearer hush\n")
     with SuspectSimulator(scores, metadata=LISTED) as simulator:
-        result = detect(simulator.url, "--header-file", str(tmp_path / "key"))
+        result = detect(simulator.url, "--credentials", key_file(tmp_path, "authorization", "Bearer hush"))
         assert {each.headers.get("authorization") for each in simulator.requests} == {"Bearer hush"}
     assert "hush" not in result.output
 
 
 def test_a_header_that_says_more_than_who_asks_is_refused_without_its_value(tmp_path):
-    (tmp_path / "key").write_text("x-labels: 3120\n")
-    result = detect("http://127.0.0.1:9", "--header-file", str(tmp_path / "key"))
+    result = detect("http://127.0.0.1:9", "--credentials", key_file(tmp_path, "x-labels", "3120"))
     assert result.exit_code == 2
     assert "3120" not in result.output
+
+
+def test_credentials_that_are_lines_are_refused_with_the_form_to_write(tmp_path):
+    path = tmp_path / "key"
+    path.touch(mode=0o600)
+    path.write_text("authorization: Bearer hush")
+    result = detect("http://127.0.0.1:9", "--credentials", str(path))
+    assert result.exit_code == 2
+    assert '{"kind": "headers", "headers": {"Authorization"' in result.output
+    assert "hush" not in result.output
+
+
+def test_a_key_goes_by_http_to_another_machine_only_if_told(tmp_path):
+    key = key_file(tmp_path, "authorization", "Bearer hush")
+    # An address that leads nowhere, but could (RFC 5737).
+    elsewhere = ["http://192.0.2.1:9", "--allow-network", "192.0.2.0/24", "--credentials", key]
+    result = detect(*elsewhere)
+    assert result.exit_code == 2
+    assert "--allow-http" in result.output
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "is_private"),
+    [
+        ("https://models.example.org", True),
+        ("http://models.example.org", False),
+        ("http://127.0.0.1:8000", True),
+        ("http://[::1]:8000", True),
+        ("http://localhost:8000", True),
+        ("http://localhost.example.org", False),
+        ("http://127.0.0.1.example.org", False),
+        ("http://192.0.2.1", False),
+    ],
+)
+def test_nobody_reads_on_the_way_within_a_machine_or_under_tls(endpoint, is_private):
+    networks = tuple(map(ip_network, ("127.0.0.0/8", "::1/128", "192.0.2.0/24")))
+    assert parse_endpoint(endpoint, NetworkRules(networks, allow_http=True, ports=None)).is_private_way == is_private
+
+
+def test_a_look_ends_when_its_seconds_are_over_and_gives_what_it_saw():
+    with SuspectSimulator(scores, metadata=LISTED, latency_seconds=5) as simulator:
+        began = time.monotonic()
+        seen = look(simulator.url, RULES, seconds=0.7)
+    assert time.monotonic() - began < 5
+    assert [each.look for each in seen] == list(FIRST_LOOKS[:2])
+
+
+def test_trying_ends_when_its_seconds_are_over():
+    found = candidates([Seen(FIRST_LOOKS[3], 200, b'{"models": ["digits"]}')], "image", (8, 8, 1))
+    with SuspectSimulator(scores, fault="hang") as simulator:
+        suspect = Suspect(simulator.url, UNKNOWN, 10)
+        question = sample("image", (8, 8, 1))
+        tried = try_candidates(suspect, found, question, RULES, lambda: datetime.now(UTC), seconds=0.5)
+    assert [each.asked.error for each in tried] == ["timeout"]
 
 
 def test_a_server_that_tells_nothing_is_an_error_that_says_what_to_try():

@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+from app.disputes.trials import shown_start
 from app.errors import Malformed, PolicyRefused
 from app.suspects.credentials import WHO_ASKS, HeaderCredentials, SigV4Credentials, parse_credentials, signer_of
 
@@ -113,3 +114,20 @@ def test_without_botocore_aws_credentials_are_refused_by_the_extras_name(monkeyp
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(PolicyRefused, match="extra `aws`"):
         signer_of(parse_credentials(SIGV4))
+
+
+def test_what_an_answer_begins_with_is_shown_without_the_keys_that_it_repeats():
+    given = parse_credentials(
+        {"kind": "headers", "headers": {"Authorization": "Bearer hush", "x-api-key": "hush-hush"}}
+    )
+    said = b'{"asked with": "Bearer hush", "and": "hush-hush", "token": "hush"}\x1b'
+    assert "hush" not in shown_start(said, given)
+    assert shown_start(said, given).isprintable()
+    aws = {
+        "access_key_id": "AKIAIOSFODNN7EXAMPLE",
+        "secret_access_key": "s3cr3t",
+        "region": "eu",
+        "service": "sagemaker",
+    }
+    assert shown_start(b"AKIAIOSFODNN7EXAMPLE", parse_credentials({"kind": "sigv4", **aws})) == "(your key)"
+    assert shown_start(b"plain", None) == "plain"
