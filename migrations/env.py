@@ -8,7 +8,8 @@ from alembic import context
 from sqlalchemy import Connection, create_engine
 from sqlalchemy.pool import NullPool
 
-import app.db.derivation_tables  # noqa: F401  # its tables stand beside the others
+import app.db.derivation_tables  # its tables stand beside the others
+import app.db.lifecycle_tables  # noqa: F401
 from app.db.engine import normalize_url
 from app.db.tables import Base
 

@@ -21,6 +21,7 @@ from app.db.engine import transaction
 from app.db.tables import DisputeRow
 from app.disputes.case_file import end_of, load_evidence
 from app.disputes.course import lock_dispute
+from app.disputes.lifecycle import VERDICT, note_step
 from app.disputes.states import DECIDING, WITHDRAWN, next_state
 from app.jobs.queue import Attempt, verify_current
 from app.log.store import Appended, LogIdentity, append, count_entries, entry_time, receipt_for
@@ -89,6 +90,8 @@ def _log_verdict(session: Session, judge: Judge, row: DisputeRow, assessment: As
     row.verdict, row.reason, row.verdict_index = decision.verdict, decision.reason, appended.index
     row.asked, row.matches, row.updated_at = decision.walk.asked, decision.walk.matches, now
     row.log2_e = decision.walk.log2_e if assessment.case.assurance_class == "A" else None
+    said = {"verdict": row.verdict, "reason": row.reason, "asked": row.asked, "matches": row.matches}
+    note_step(session, row, VERDICT, said, now, entry_index=appended.index)
 
 
 def _standing(session: Session) -> Standing:

@@ -437,6 +437,21 @@ CREATE TABLE derivation_queries (
     CONSTRAINT fk_derivation_queries_derivation_id_derivations FOREIGN KEY(derivation_id) REFERENCES derivations (id)
 );
 
+CREATE TABLE dispute_steps (
+    dispute_id UUID NOT NULL,
+    number INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    entry_index BIGINT,
+    details JSONB NOT NULL,
+    is_public BOOLEAN NOT NULL,
+    created_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    CONSTRAINT pk_dispute_steps PRIMARY KEY (dispute_id, number),
+    CONSTRAINT ck_dispute_steps_number_counts CHECK (number >= 0),
+    CONSTRAINT ck_dispute_steps_kind_known CHECK (kind IN ('filed', 'challenge_drawn', 'block_probed', 'probing_ended', 'withdrawn', 'verdict')),
+    CONSTRAINT fk_dispute_steps_dispute_id_disputes FOREIGN KEY(dispute_id) REFERENCES disputes (id),
+    CONSTRAINT fk_dispute_steps_entry_index_log_entries FOREIGN KEY(entry_index) REFERENCES log_entries (index)
+);
+
 CREATE TABLE openings (
     dispute_id UUID NOT NULL,
     trigger_index INTEGER NOT NULL,

@@ -6,7 +6,8 @@ import pytest
 from alembic import command
 from sqlalchemy import CheckConstraint, text
 
-import app.db.derivation_tables  # noqa: F401  # its tables stand beside the others
+import app.db.derivation_tables  # its tables stand beside the others
+import app.db.lifecycle_tables  # noqa: F401
 from app.db.engine import migrations_config, upgrade
 from app.db.tables import Base
 from tests.conftest import Database

@@ -6,7 +6,8 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import ProgrammingError
 
-import app.db.derivation_tables  # noqa: F401  # its tables stand beside the others
+import app.db.derivation_tables  # its tables stand beside the others
+import app.db.lifecycle_tables  # noqa: F401
 from app.db.engine import make_engine
 from app.db.tables import APPEND_ONLY_TABLES, LOG_TABLES, Base
 from tests.conftest import BOTH_SERVERS, TEMPLATE, Database, Server
