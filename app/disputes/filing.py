@@ -22,6 +22,7 @@ from app.db.derivation_tables import DerivationRow
 from app.db.tables import ArtifactRow, DisputeRow, RegistrationRow, SuspectRow, new_id
 from app.disputes import lifecycle
 from app.disputes.lifecycle import note_step
+from app.disputes.second_runs import answer_request
 from app.disputes.states import DECIDED, FILED
 from app.disputes.suspects import load_suspect, price_in_bits
 from app.errors import Conflict, Malformed, NotFound, PolicyRefused
@@ -191,6 +192,7 @@ def file_dispute(
     session.add(row)
     details = {"family": row.family, "ordinal": ordinal}
     note_step(session, row, lifecycle.FILED, details, now, entry_index=appended.index)
+    answer_request(session, row, now)
     return row
 
 

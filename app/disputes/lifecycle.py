@@ -13,11 +13,12 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.db.lifecycle_tables import DisputeStepRow
-from app.db.tables import DisputeRow
+from app.db.tables import DisputeRow, LogEntryRow
 from app.disputes.states import DECIDED, DECIDING, WITHDRAWN
 
 FILED, CHALLENGE_DRAWN, BLOCK_PROBED = "filed", "challenge_drawn", "block_probed"
-PROBING_ENDED, WITHDRAWAL, VERDICT = "probing_ended", "withdrawn", "verdict"
+PROBING_ENDED, WITHDRAWAL, NOTICE, VERDICT = "probing_ended", "withdrawn", "notice", "verdict"
+ANSWER, SECOND_RUN_ASKED, SECOND_RUN_FILED = "answer", "second_run_asked", "second_run_filed"
 
 # The states in which nothing is asked any more: an endpoint that learns of the dispute can bend no answer.
 OPEN_STATES: Final = (DECIDING, WITHDRAWN, DECIDED)
@@ -26,6 +27,13 @@ OPEN_STATES: Final = (DECIDING, WITHDRAWN, DECIDED)
 def may_be_named(dispute: DisputeRow) -> bool:
     """Tell whether a dispute's endpoint may be named to anybody but the claimant."""
     return dispute.state in OPEN_STATES
+
+
+def decided_at(session: Session, dispute: DisputeRow) -> datetime | None:
+    """Give the time of the verdict's entry, if there is one: what the accused's times are counted from."""
+    if dispute.verdict_index is None:
+        return None
+    return session.scalars(select(LogEntryRow.created_at).where(LogEntryRow.index == dispute.verdict_index)).one()
 
 
 def note_step(

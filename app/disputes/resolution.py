@@ -22,6 +22,7 @@ from app.db.tables import DisputeRow
 from app.disputes.case_file import end_of, load_evidence
 from app.disputes.course import lock_dispute
 from app.disputes.lifecycle import VERDICT, note_step
+from app.disputes.links import give_notice
 from app.disputes.states import DECIDING, WITHDRAWN, next_state
 from app.jobs.queue import Attempt, verify_current
 from app.log.store import Appended, LogIdentity, append, count_entries, entry_time, receipt_for
@@ -48,6 +49,7 @@ class Judge:
 
 def decide_dispute(judge: Judge, attempt: Attempt, dispute_id: UUID) -> None:
     """Decide a dispute in which nothing is asked any more; do nothing if it is decided."""
+    give_notice(judge.engine, judge.identity, dispute_id, judge.now())
     evidence = _load(judge, dispute_id)
     if evidence is None:
         return

@@ -20,7 +20,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import NotFound, TrapstreetError
-from app.portal import pages_home
+from app.portal import pages_home, pages_public
 from app.portal.forms import read_form
 from app.portal.rendering import STATIC, render, static_version
 from app.portal.visitors import SignInFirst, VendorFirst, from_our_pages, sign_in_address
@@ -43,13 +43,16 @@ HEADERS = {
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
 
-ROUTERS = (pages_home.router,)
+ROUTERS = (pages_home.router, pages_public.router)
 
 # Paths that are the API's: what it does not know is a problem document, not a page.
 API_PATHS = ("/v1/", "/healthz", "/readyz")
 
 # What is sent to a page: forms; a passkey's answer is JSON.
 PAGES = re.compile("(?!/v1/).*", re.DOTALL)
+# Forms with a file: larger than it may be, so that the page can say so and keep what was typed.
+WITH_FILE = re.compile("/d/[^/]+/answers")
+MAX_FORM_BYTES = 16 * 1024 * 1024
 FORMS = ("application/x-www-form-urlencoded", "multipart/form-data", "application/json")
 
 
