@@ -9,6 +9,7 @@ from sqlalchemy import Connection, create_engine
 from sqlalchemy.pool import NullPool
 
 import app.db.derivation_tables  # its tables stand beside the others
+import app.db.lifecycle_tables
 import app.db.notice_tables
 import app.db.people_tables  # noqa: F401
 from app.db.engine import normalize_url

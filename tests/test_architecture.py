@@ -22,7 +22,7 @@ from app.protocol.bundle import Course, EvidenceList, Index, Openings
 from app.protocol.derivation import DerivationHead, DerivationQuery, MetadataAnswer
 from app.protocol.figures import Standing, Trust
 from app.protocol.interface import Interface, InterfaceOrigin
-from app.protocol.records import ENTRIES, FilingRecord, Policy
+from app.protocol.records import ENTRIES, AnswerFile, AnswerRecord, FilingRecord, NoticeRecord, Policy
 from app.protocol.transcript import AskedQuery, Query, Role
 from app.settings import Settings
 from app.suspects.adapters import ADAPTERS
@@ -72,7 +72,18 @@ ASYNC = (
 
 RECORDS: tuple[type[Record], ...] = (
     *ENTRIES.values(),
-    *(Statement, FilingRecord, Policy, Interface, InterfaceOrigin, InputOpening, LabelOpening),
+    *(
+        Statement,
+        FilingRecord,
+        NoticeRecord,
+        AnswerRecord,
+        AnswerFile,
+        Policy,
+        Interface,
+        InterfaceOrigin,
+        InputOpening,
+        LabelOpening,
+    ),
     *(
         PlainKey,
         PlainKeyB,

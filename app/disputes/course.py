@@ -15,6 +15,8 @@ from sqlalchemy.orm import Session
 
 from app.canonical import sha256
 from app.db.tables import BlockRow, DisputeRow, RegistrationRow
+from app.disputes import lifecycle
+from app.disputes.lifecycle import note_step
 from app.disputes.states import ASKING, Progress, next_state
 from app.errors import NotFound
 from app.jobs.names import COURT, PROBE
@@ -117,6 +119,8 @@ def begin_asking(session: Session, row: DisputeRow, beacon_index: int, now: date
     row.challenge = challenge_order(seed, statement.family(row.family))[: policy.max_triggers]
     row.deadline_at = now + timedelta(seconds=policy.opening_seconds)
     row.updated_at = now
+    details = {"triggers": len(row.challenge), "blocks": progress_of(row).total}
+    note_step(session, row, lifecycle.CHALLENGE_DRAWN, details, now, entry_index=beacon_index)
 
 
 def move(session: Session, row: DisputeRow, after: Progress, now: datetime, *, is_walk_over: bool = False) -> None:
@@ -138,6 +142,8 @@ def finish(session: Session, row: DisputeRow, act: str, now: datetime) -> None:
     """Ask nothing further (`act` is `end` or `withdrawal`) and have the dispute decided."""
     row.state = next_state(row.state, act)
     row.deadline_at, row.updated_at = None, now
+    kind = lifecycle.PROBING_ENDED if act == "end" else lifecycle.WITHDRAWAL
+    note_step(session, row, kind, {"asked": row.asked, "matches": row.matches}, now)
     enqueue_decision(session, row)
 
 

@@ -20,6 +20,9 @@ from sqlalchemy.orm import Session
 
 from app.db.derivation_tables import DerivationRow
 from app.db.tables import ArtifactRow, DisputeRow, RegistrationRow, SuspectRow, new_id
+from app.disputes import lifecycle
+from app.disputes.lifecycle import note_step
+from app.disputes.second_runs import answer_request
 from app.disputes.states import DECIDED, FILED
 from app.disputes.suspects import load_suspect, price_in_bits
 from app.errors import Conflict, Malformed, NotFound, PolicyRefused
@@ -194,7 +197,9 @@ def file_dispute(
         updated_at=now,
     )
     session.add(row)
-    session.flush()
+    details = {"family": row.family, "ordinal": ordinal}
+    note_step(session, row, lifecycle.FILED, details, now, entry_index=appended.index)
+    answer_request(session, row, now)
     return row
 
 

@@ -38,6 +38,7 @@ from app.disputes.course import (
 )
 from app.disputes.credentials import open_credentials
 from app.disputes.filing import CoverShelf, dispute_covers
+from app.disputes.lifecycle import BLOCK_PROBED, note_step
 from app.disputes.questions import BlockPlan, Planned, plan_questions
 from app.disputes.states import ASKING, after_probe
 from app.errors import Unavailable
@@ -268,6 +269,7 @@ def _log_head(session: Session, prober: Prober, attempt: Attempt, dispute_id: UU
     row.egresses = min(row.egresses, prober.egresses) if row.blocks_probed else prober.egresses
     asked = session.get_one(BlockRow, (dispute_id, block))
     asked.state, asked.head, asked.entry_index, asked.probed_at = "probed", head, appended.index, now
+    note_step(session, row, BLOCK_PROBED, {"block": block}, now, entry_index=appended.index)
     move(session, row, after_probe(progress, block, load_unasked(session, row)), now)
 
 

@@ -21,6 +21,8 @@ from app.db.engine import transaction
 from app.db.tables import DisputeRow
 from app.disputes.case_file import end_of, load_evidence
 from app.disputes.course import lock_dispute
+from app.disputes.lifecycle import VERDICT, note_step
+from app.disputes.links import give_notice
 from app.disputes.states import DECIDING, WITHDRAWN, next_state
 from app.jobs.queue import Attempt, verify_current
 from app.log.store import Appended, LogIdentity, append, count_entries, entry_time, receipt_for
@@ -47,6 +49,7 @@ class Judge:
 
 def decide_dispute(judge: Judge, attempt: Attempt, dispute_id: UUID) -> None:
     """Decide a dispute in which nothing is asked any more; do nothing if it is decided."""
+    give_notice(judge.engine, judge.identity, dispute_id, judge.now())
     evidence = _load(judge, dispute_id)
     if evidence is None:
         return
@@ -89,6 +92,8 @@ def _log_verdict(session: Session, judge: Judge, row: DisputeRow, assessment: As
     row.verdict, row.reason, row.verdict_index = decision.verdict, decision.reason, appended.index
     row.asked, row.matches, row.updated_at = decision.walk.asked, decision.walk.matches, now
     row.log2_e = decision.walk.log2_e if assessment.case.assurance_class == "A" else None
+    said = {"verdict": row.verdict, "reason": row.reason, "asked": row.asked, "matches": row.matches}
+    note_step(session, row, VERDICT, said, now, entry_index=appended.index)
 
 
 def _standing(session: Session) -> Standing:

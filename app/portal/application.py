@@ -25,6 +25,7 @@ from app.portal import (
     pages_feeds,
     pages_filing,
     pages_home,
+    pages_public,
     pages_registrations,
     pages_vendors,
     pages_webhooks,
@@ -56,6 +57,7 @@ ROUTERS = (
     pages_feeds.router,
     pages_filing.router,
     pages_home.router,
+    pages_public.router,
     pages_registrations.router,
     pages_vendors.router,
     pages_webhooks.router,
@@ -66,6 +68,9 @@ API_PATHS = re.compile(r"/v1(/.*)?|/healthz/?|/readyz/?", re.DOTALL)
 
 # What is sent to a page: forms; a passkey's answer is JSON.
 PAGES = re.compile("(?!/v1/).*", re.DOTALL)
+# Forms with a file: larger than it may be, so that the page can say so and keep what was typed.
+WITH_FILE = re.compile("/d/[^/]+/answers")
+MAX_FORM_BYTES = 16 * 1024 * 1024
 FORMS = ("application/x-www-form-urlencoded", "multipart/form-data", "application/json")
 
 

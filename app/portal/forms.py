@@ -16,6 +16,9 @@ from app.errors import Malformed, Refused
 
 MAX_FIELDS = 200
 
+# Of a file in a form; whoever takes one has a lower limit of its own, and says it.
+MAX_KEPT_BYTES = 4 * 1024 * 1024
+
 
 @dataclass
 class Typed:
@@ -69,3 +72,29 @@ async def read_form(request: Request) -> Typed:
 
 
 Form = Annotated[Typed, Depends(read_form)]
+
+
+@dataclass
+class TypedWithFile:
+    """A form with one place for a file; `file` is its name and bytes, None if none was chosen."""
+
+    typed: Typed
+    file: tuple[str, bytes] | None
+
+
+async def read_form_with_file(request: Request) -> TypedWithFile:
+    """Read a form whose field `file` may hold one file, of which no more than MAX_KEPT_BYTES are looked at."""
+    values: dict[str, list[str]] = {"file": [""]}
+    file = None
+    async with request.form(max_files=1, max_fields=MAX_FIELDS) as form:
+        for name, value in form.multi_items():
+            if isinstance(value, UploadFile):
+                data = await value.read(MAX_KEPT_BYTES)
+                # Browsers send an empty file without a name where none was chosen.
+                file = (value.filename or "", data) if name == "file" and (value.filename or data) else file
+            else:
+                values.setdefault(name, []).append(value)
+    return TypedWithFile(Typed(values), file)
+
+
+FormWithFile = Annotated[TypedWithFile, Depends(read_form_with_file)]

@@ -19,6 +19,7 @@ from app.canonical import (
     encode_json,
     integer,
     lp,
+    nullable,
     octets,
     parse_json,
     sha256,
@@ -26,7 +27,7 @@ from app.canonical import (
     text,
     timestamp,
 )
-from app.errors import Malformed
+from app.errors import Malformed, ProofError
 from app.keys.statement import BEACON_PATTERN, Statement
 from app.keys.trigger_set import MAX_TRIGGERS
 from app.protocol.interface import Interface, InterfaceOrigin
@@ -38,6 +39,10 @@ BITS: Final = (64, 80)
 
 # A week: longer would let a claimant hold a dispute open for ever.
 MAX_OPENING_SECONDS = 7 * 24 * 3600
+
+# Of one dispute; in code points.
+MAX_ANSWERS = 10
+MAX_ANSWER_CHARACTERS = 10_000
 
 VERDICTS: Final = (
     "VOID",
@@ -222,6 +227,82 @@ class WithdrawalEntry(VerdictEntry):
     NAME: ClassVar[str] = "withdrawal"
 
 
+@dataclass(frozen=True)
+class NoticeRecord(Record):
+    """Where the accused of a filing finds it: SHA-256 of its link's 32 bytes, and the request that the filing answers."""
+
+    NAME: ClassVar[str] = "notice-record"
+
+    filing: int = field(metadata=as_form(integer(0)))
+    endpoint: str = field(metadata=as_form(text(1, 2000)))
+    link: bytes = field(metadata=as_form(octets(32)))
+    second_run: int | None = field(metadata=as_form(nullable(integer(0))))
+
+    def hidden_hash(self, blind: bytes) -> bytes:
+        """Give the hash that stands in the log; `blind` is the filing's."""
+        return sha256(lp(tag("notice"), blind, self.encode()))
+
+
+@dataclass(frozen=True)
+class NoticeEntry(Entry):
+    """That the accused of a filing may be told of it from now on, not who that is."""
+
+    NAME: ClassVar[str] = "notice"
+
+    time: str = field(metadata=as_form(timestamp()))
+    filing: int = field(metadata=as_form(integer(0)))
+    record_hash: bytes = field(metadata=as_form(octets(32)))
+
+
+@dataclass(frozen=True)
+class AnswerFile(Record):
+    """A file that came with an answer, by what it was called."""
+
+    name: str = field(metadata=as_form(text(1, 200)))
+    sha256: bytes = field(metadata=as_form(octets(32)))
+    size: int = field(metadata=as_form(integer(1)))
+
+
+@dataclass(frozen=True)
+class AnswerRecord(Record):
+    """What the accused of a filing says to it, in its own words."""
+
+    NAME: ClassVar[str] = "answer-record"
+
+    filing: int = field(metadata=as_form(integer(0)))
+    number: int = field(metadata=as_form(integer(1, MAX_ANSWERS)))
+    words: str = field(metadata=as_form(text(1, MAX_ANSWER_CHARACTERS)))
+    prior_art: str = field(metadata=as_form(text(0, MAX_ANSWER_CHARACTERS)))
+    file: AnswerFile | None = field(metadata=as_form(nullable(AnswerFile.form())))
+
+    def hidden_hash(self, blind: bytes) -> bytes:
+        """Give the hash that stands in the log."""
+        return sha256(lp(tag("answer"), blind, self.encode()))
+
+
+@dataclass(frozen=True)
+class AnswerEntry(Entry):
+    """That somebody with the link answered a filing; the words are not for everybody."""
+
+    NAME: ClassVar[str] = "answer"
+
+    time: str = field(metadata=as_form(timestamp()))
+    filing: int = field(metadata=as_form(integer(0)))
+    number: int = field(metadata=as_form(integer(1, MAX_ANSWERS)))
+    record_hash: bytes = field(metadata=as_form(octets(32)))
+
+
+@dataclass(frozen=True)
+class SecondRunEntry(Entry):
+    """That the accused asked for a second run with a fresh challenge; the verdict has named the endpoint by then."""
+
+    NAME: ClassVar[str] = "second-run"
+
+    time: str = field(metadata=as_form(timestamp()))
+    filing: int = field(metadata=as_form(integer(0)))
+    verdict: int = field(metadata=as_form(integer(0)))
+
+
 ENTRIES: Mapping[str, type[Entry]] = {
     entry.NAME: entry
     for entry in (
@@ -234,7 +315,18 @@ ENTRIES: Mapping[str, type[Entry]] = {
         VendorKeyEntry,
         VerdictEntry,
         WithdrawalEntry,
+        NoticeEntry,
+        AnswerEntry,
+        SecondRunEntry,
     )
+}
+
+
+# Which entry holds the hash of which record.
+HIDES: Mapping[type[Record], type[FilingEntry | NoticeEntry | AnswerEntry]] = {
+    FilingRecord: FilingEntry,
+    NoticeRecord: NoticeEntry,
+    AnswerRecord: AnswerEntry,
 }
 
 
@@ -248,3 +340,19 @@ def parse_entry(data: bytes) -> Entry:
     if not isinstance(name, str) or name.removeprefix(f"{PROTOCOL}/") not in ENTRIES or "/" not in name:
         raise Malformed("not an entry of this log", pointer="/type")
     return ENTRIES[name.removeprefix(f"{PROTOCOL}/")].from_json(value)
+
+
+def verify_hidden(entry: Entry, record: FilingRecord | NoticeRecord | AnswerRecord, blind: bytes) -> None:
+    """Check that an entry of the log is the one that hides a record.
+
+    Raises: ProofError.
+    """
+    kind = HIDES[type(record)]
+    if not isinstance(entry, kind):
+        raise ProofError(f"an entry {entry.NAME!r} hides no {record.NAME!r}")
+    if entry.record_hash != record.hidden_hash(blind):
+        raise ProofError(f"the log's entry hides another {record.NAME!r}, or under another blind")
+    said, hidden = entry.to_json(), record.to_json()
+    for name in sorted(said.keys() & hidden.keys() - {"type"}):
+        if said[name] != hidden[name]:
+            raise ProofError(f"the entry and its {record.NAME!r} differ in {name!r}")

@@ -519,6 +519,65 @@ CREATE TABLE derivation_queries (
     CONSTRAINT fk_derivation_queries_derivation_id_derivations FOREIGN KEY(derivation_id) REFERENCES derivations (id)
 );
 
+CREATE TABLE dispute_answers (
+    dispute_id UUID NOT NULL,
+    number INTEGER NOT NULL,
+    record BYTEA NOT NULL,
+    blind BYTEA NOT NULL,
+    entry_index BIGINT NOT NULL,
+    created_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    CONSTRAINT pk_dispute_answers PRIMARY KEY (dispute_id, number),
+    CONSTRAINT ck_dispute_answers_number_from_one CHECK (number >= 1),
+    CONSTRAINT ck_dispute_answers_blind_size CHECK (octet_length(blind) = 32),
+    CONSTRAINT fk_dispute_answers_dispute_id_disputes FOREIGN KEY(dispute_id) REFERENCES disputes (id),
+    CONSTRAINT uq_dispute_answers_entry_index UNIQUE (entry_index),
+    CONSTRAINT fk_dispute_answers_entry_index_log_entries FOREIGN KEY(entry_index) REFERENCES log_entries (index)
+);
+
+CREATE TABLE dispute_links (
+    dispute_id UUID NOT NULL,
+    token_sha256 BYTEA NOT NULL,
+    record BYTEA NOT NULL,
+    entry_index BIGINT NOT NULL,
+    created_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    CONSTRAINT pk_dispute_links PRIMARY KEY (dispute_id),
+    CONSTRAINT ck_dispute_links_token_sha256_size CHECK (octet_length(token_sha256) = 32),
+    CONSTRAINT fk_dispute_links_dispute_id_disputes FOREIGN KEY(dispute_id) REFERENCES disputes (id),
+    CONSTRAINT uq_dispute_links_token_sha256 UNIQUE (token_sha256),
+    CONSTRAINT uq_dispute_links_entry_index UNIQUE (entry_index),
+    CONSTRAINT fk_dispute_links_entry_index_log_entries FOREIGN KEY(entry_index) REFERENCES log_entries (index)
+);
+
+CREATE TABLE dispute_steps (
+    dispute_id UUID NOT NULL,
+    number INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    entry_index BIGINT,
+    details JSONB NOT NULL,
+    is_public BOOLEAN NOT NULL,
+    created_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    CONSTRAINT pk_dispute_steps PRIMARY KEY (dispute_id, number),
+    CONSTRAINT ck_dispute_steps_number_counts CHECK (number >= 0),
+    CONSTRAINT ck_dispute_steps_kind_known CHECK (kind IN ('filed', 'challenge_drawn', 'block_probed', 'probing_ended', 'withdrawn', 'notice', 'verdict', 'answer', 'second_run_asked', 'second_run_filed')),
+    CONSTRAINT fk_dispute_steps_dispute_id_disputes FOREIGN KEY(dispute_id) REFERENCES disputes (id),
+    CONSTRAINT fk_dispute_steps_entry_index_log_entries FOREIGN KEY(entry_index) REFERENCES log_entries (index)
+);
+
+CREATE TABLE second_runs (
+    dispute_id UUID NOT NULL,
+    entry_index BIGINT NOT NULL,
+    families_left INTEGER NOT NULL,
+    until TIMESTAMP WITH TIME ZONE NOT NULL,
+    filed_dispute_id UUID,
+    created_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    CONSTRAINT pk_second_runs PRIMARY KEY (dispute_id),
+    CONSTRAINT fk_second_runs_dispute_id_disputes FOREIGN KEY(dispute_id) REFERENCES disputes (id),
+    CONSTRAINT uq_second_runs_entry_index UNIQUE (entry_index),
+    CONSTRAINT fk_second_runs_entry_index_log_entries FOREIGN KEY(entry_index) REFERENCES log_entries (index),
+    CONSTRAINT uq_second_runs_filed_dispute_id UNIQUE (filed_dispute_id),
+    CONSTRAINT fk_second_runs_filed_dispute_id_disputes FOREIGN KEY(filed_dispute_id) REFERENCES disputes (id)
+);
+
 CREATE TABLE openings (
     dispute_id UUID NOT NULL,
     trigger_index INTEGER NOT NULL,

@@ -7,6 +7,7 @@ from alembic import command
 from sqlalchemy import CheckConstraint, text
 
 import app.db.derivation_tables  # its tables stand beside the others
+import app.db.lifecycle_tables
 import app.db.notice_tables
 import app.db.people_tables  # noqa: F401
 from app.db.engine import migrations_config, upgrade

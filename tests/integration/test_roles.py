@@ -7,6 +7,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import ProgrammingError
 
 import app.db.derivation_tables  # its tables stand beside the others
+import app.db.lifecycle_tables
 import app.db.notice_tables
 import app.db.people_tables  # noqa: F401
 from app.db.engine import make_engine

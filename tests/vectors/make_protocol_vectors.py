@@ -17,6 +17,7 @@ from app.keys.cover_set import CoverTable, ShownCover, cover_leaf
 from app.keys.statement import Statement
 from app.keys.trigger_set import Family, ImageInput, TensorInput
 from app.protocol.interface import BY_CLAIMANT, Interface, interface_bits
+from app.protocol.records import AnswerEntry, FilingEntry, NoticeEntry
 from app.signature import public_key_of, sign
 from tests.unit.protocol.dispute_in_memory import (
     ORIGIN,
@@ -28,11 +29,22 @@ from tests.unit.protocol.dispute_in_memory import (
     play,
     seed,
 )
-from tests.unit.protocol.examples import ENTRY_EXAMPLES, SMALL
+from tests.unit.protocol.examples import ANSWER, ENTRY_EXAMPLES, NOTICE, SMALL
 
 HERE = Path(__file__).parent
 
-FOLDERS = ("record", "input", "statement", "families", "opening", "covers", "interface", "signature", "bundle")
+FOLDERS = (
+    "record",
+    "input",
+    "statement",
+    "families",
+    "opening",
+    "covers",
+    "interface",
+    "signature",
+    "hidden",
+    "bundle",
+)
 
 Cases = Iterator[tuple[str, dict[str, Any]]]
 
@@ -70,6 +82,8 @@ def written(value: Any) -> str:
 def record_cases() -> Cases:
     records = {entry.NAME: entry for entry in ENTRY_EXAMPLES} | {
         "filing-record": SMALL.evidence.record,
+        "notice-record": NOTICE,
+        "answer-record": ANSWER,
         "query": SMALL.evidence.queries[0].record,
         "asked-query": SMALL.evidence.queries[0],
         "statement": STATEMENT,
@@ -356,6 +370,41 @@ def signature_cases() -> Cases:
     yield "signature/of_another_text_fail", good | {"text": STATEMENT_B.encode().decode()}
 
 
+def hidden_cases() -> Cases:
+    blind = seed("vectors: blind")
+    entries = {entry.NAME: entry for entry in ENTRY_EXAMPLES}
+    filing, notice, answer = entries["filing"], entries["notice"], entries["answer"]
+    assert isinstance(filing, FilingEntry)
+    assert isinstance(notice, NoticeEntry)
+    assert isinstance(answer, AnswerEntry)
+    record = SMALL.evidence.record
+    for name, entry, hidden in (
+        ("filing", replace(filing, record_hash=record.hidden_hash(blind)), record),
+        ("notice", replace(notice, record_hash=NOTICE.hidden_hash(blind)), NOTICE),
+        ("answer", replace(answer, record_hash=ANSWER.hidden_hash(blind)), ANSWER),
+    ):
+        text = hidden.encode().decode()
+        kind = f"{name}-record"
+        good = {"kind": kind, "entry": entry.encode().decode(), "text": text, "blind": blind.hex()}
+        yield f"hidden/{name}", good
+        yield f"hidden/{name}_other_blind_fail", good | {"blind": bytes(32).hex()}
+        changed = "words" if name == "answer" else "endpoint"
+        other = written(hidden.to_json() | {changed: "https://other.example.org"})
+        yield f"hidden/{name}_other_record_fail", good | {"text": other}
+        yield f"hidden/{name}_other_entry_fail", good | {"entry": entries["block"].encode().decode()}
+    elsewhere = replace(NOTICE, filing=3)
+    of_another = replace(notice, record_hash=elsewhere.hidden_hash(blind))
+    yield (
+        "hidden/notice_of_another_filing_fail",
+        {
+            "kind": "notice-record",
+            "entry": of_another.encode().decode(),
+            "text": elsewhere.encode().decode(),
+            "blind": blind.hex(),
+        },
+    )
+
+
 def bundle_case(played: Played, **made: Any) -> dict[str, Any]:
     files = {name: data.decode() for name, data in sorted(bundle_of(played, **made).items())}
     return {"log_key": MemoryLog().public_key.hex(), "files": files}
@@ -419,6 +468,7 @@ def vectors() -> dict[str, bytes]:
         covers_cases,
         interface_cases,
         signature_cases,
+        hidden_cases,
         bundle_cases,
     )
     return {

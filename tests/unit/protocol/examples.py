@@ -2,12 +2,19 @@
 
 from dataclasses import fields
 
+from app.canonical import sha256
 from app.protocol.records import (
+    AnswerEntry,
+    AnswerFile,
+    AnswerRecord,
     BeaconEntry,
     BlockEntry,
     FilingEntry,
     ModelEntry,
+    NoticeEntry,
+    NoticeRecord,
     RegistrationEntry,
+    SecondRunEntry,
     VendorKeyEntry,
     VerdictEntry,
     WithdrawalEntry,
@@ -31,4 +38,16 @@ ENTRY_EXAMPLES = [
     WithdrawalEntry(**{each.name: getattr(VERDICT, each.name) for each in fields(VerdictEntry)}),
     WorkerKeyEntry(time=TIME, public_key=bytes(64), queue="gpu", signature=b""),
     VendorKeyEntry(time=TIME, public_key=bytes(32), vendor="vendor", signature=bytes(64)),
+    NoticeEntry(time=TIME, filing=2, record_hash=bytes(32)),
+    AnswerEntry(time=TIME, filing=2, number=1, record_hash=bytes(32)),
+    SecondRunEntry(time=TIME, filing=2, verdict=7),
 ]
+
+NOTICE = NoticeRecord(filing=2, endpoint="https://models.example.org/v1", link=sha256(b"link"), second_run=None)
+ANSWER = AnswerRecord(
+    filing=2,
+    number=1,
+    words="We trained this model ourselves, in 2024.",
+    prior_art="",
+    file=AnswerFile(name="training log.txt", sha256=sha256(b"log"), size=3),
+)

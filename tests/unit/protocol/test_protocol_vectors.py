@@ -13,7 +13,7 @@ from app.keys.statement import Statement, parse_statement
 from app.keys.trigger_set import Family, check_families, parse_input
 from app.protocol.bundle import check_bundle
 from app.protocol.interface import BY_CLAIMANT, Interface, LabelMap, interface_bits
-from app.protocol.records import FilingRecord, parse_entry
+from app.protocol.records import AnswerRecord, FilingRecord, NoticeRecord, parse_entry, verify_hidden
 from app.protocol.transcript import AskedQuery, Query
 from app.signature import verify_signature
 from tests.unit.protocol.dispute_in_memory import JsonCodec
@@ -23,6 +23,8 @@ MAKER = runpy.run_path(str(VECTORS / "make_protocol_vectors.py"))
 FOLDERS = MAKER["FOLDERS"]
 PARSERS = {
     "filing-record": FilingRecord.parse,
+    "notice-record": NoticeRecord.parse,
+    "answer-record": AnswerRecord.parse,
     "query": Query.parse,
     "asked-query": AskedQuery.parse,
     "statement": Statement.parse,
@@ -80,6 +82,11 @@ def check_signature(case):
     verify_signature(key, signature, case["text"].encode())
 
 
+def check_hidden(case):
+    entry = parse_entry(case["entry"].encode())
+    verify_hidden(entry, PARSERS[case["kind"]](case["text"].encode()), bytes.fromhex(case["blind"]))
+
+
 def check_files(case):
     files = {name: text.encode() for name, text in case["files"].items()}
     assert check_bundle(files, JsonCodec(), log_key=bytes.fromhex(case["log_key"])).is_authenticated
@@ -94,6 +101,7 @@ CHECKS = {
     "covers": check_covers,
     "interface": check_interface,
     "signature": check_signature,
+    "hidden": check_hidden,
     "bundle": check_files,
 }
 

@@ -16,7 +16,7 @@ from app.protocol.records import (
     parse_entry,
 )
 from tests.unit.protocol.dispute_in_memory import Plan, play
-from tests.unit.protocol.examples import ENTRY_EXAMPLES
+from tests.unit.protocol.examples import ANSWER, ENTRY_EXAMPLES, NOTICE
 
 RECORD = play(Plan()).evidence.record
 
@@ -31,6 +31,9 @@ KEYS = {
     "vendor-key": "time public_key vendor signature",
     "verdict": "time filing blind record verdict reason asked matches bundle",
     "withdrawal": "time filing blind record verdict reason asked matches bundle",
+    "notice": "time filing record_hash",
+    "answer": "time filing number record_hash",
+    "second-run": "time filing verdict",
 }
 
 
@@ -105,6 +108,32 @@ def test_a_filing_at_80_bits_is_read():
 def test_a_record_is_hidden_by_its_blind():
     assert RECORD.hidden_hash(bytes(32)) == sha256(lp(tag("filing"), bytes(32), RECORD.encode()))
     assert RECORD.hidden_hash(bytes(32)) != RECORD.hidden_hash(b"\x01" * 32)
+
+
+def test_what_is_told_to_the_accused_and_what_it_answers_are_hidden_by_blinds():
+    assert NOTICE.hidden_hash(bytes(32)) == sha256(lp(tag("notice"), bytes(32), NOTICE.encode()))
+    assert ANSWER.hidden_hash(bytes(32)) == sha256(lp(tag("answer"), bytes(32), ANSWER.encode()))
+    for record in (NOTICE, ANSWER):
+        assert record.hidden_hash(bytes(32)) != record.hidden_hash(b"\x01" * 32)
+        assert type(record).parse(record.encode()) == record
+
+
+@pytest.mark.parametrize(
+    ("record", "key", "value"),
+    [
+        (ANSWER, "number", 0),
+        (ANSWER, "number", 11),
+        (ANSWER, "words", ""),
+        (ANSWER, "words", "x" * 10_001),
+        (ANSWER, "prior_art", "x" * 10_001),
+        (NOTICE, "link", "00" * 31),
+        (NOTICE, "endpoint", ""),
+    ],
+)
+def test_what_is_told_or_answered_outside_its_limits_is_malformed(record, key, value):
+    with pytest.raises(Malformed) as caught:
+        type(record).parse(encode_json(record.to_json() | {key: value}))
+    assert caught.value.pointer == f"/{key}"
 
 
 def test_what_is_signed_names_its_purpose_and_every_value():

@@ -16,9 +16,9 @@ from app.keys.key_file import SealedKey, encode_key_file, encode_sealed_key_file
 from app.keys.statement import Statement, parse_statement
 from app.keys.trigger_set import ImageInput, TensorInput, parse_input
 from app.protocol.bundle import Course, EvidenceList, Index, Openings
-from app.protocol.records import FilingRecord, parse_entry
+from app.protocol.records import AnswerRecord, FilingRecord, NoticeRecord, parse_entry
 from app.protocol.transcript import AskedQuery, Query
-from tests.unit.protocol.examples import ENTRY_EXAMPLES, FILES, SMALL
+from tests.unit.protocol.examples import ANSWER, ENTRY_EXAMPLES, FILES, NOTICE, SMALL
 
 
 class Parser(NamedTuple):
@@ -42,6 +42,8 @@ PARSERS = {
     "input-opening": record(InputOpening, KEY.open_input(0).encode()),
     "label-opening": record(LabelOpening, KEY.open_label(0).encode()),
     "filing-record": record(FilingRecord, SMALL.evidence.record.encode()),
+    "notice-record": record(NoticeRecord, NOTICE.encode()),
+    "answer-record": record(AnswerRecord, ANSWER.encode()),
     "query": record(Query, SMALL.evidence.queries[0].record.encode()),
     "asked-query": record(AskedQuery, SMALL.evidence.queries[0].encode()),
     "cover-set": Parser(parse_cover_set, CoverSet.encode, encode_cover_set(KEY.inputs[:1])),

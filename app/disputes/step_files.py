@@ -1,0 +1,38 @@
+"""The steps of a dispute that no bundle holds, as one file that anyone checks against the log (protocol/steps.py).
+
+Invariants: all receipts are of one checkpoint, the newest of the transaction; only who has the link, or the claim, gets it.
+"""
+
+from sqlalchemy.orm import Session
+
+from app.db.lifecycle_tables import SecondRunRow
+from app.db.tables import DisputeRow
+from app.disputes.answers import list_answers
+from app.disputes.links import load_notice
+from app.log.store import LogIdentity, latest_checkpoint, load_entry, receipt_for
+from app.merkle.checkpoint import parse_checkpoint
+from app.protocol.records import AnswerRecord, NoticeRecord
+from app.protocol.steps import Revealed, StepList, encode_steps
+from app.storage.archive import pack
+
+
+def pack_steps(session: Session, identity: LogIdentity, dispute: DisputeRow) -> bytes:
+    """Write notice, answers and request of a dispute whose link leads somewhere."""
+    notice, second_run = load_notice(session, dispute), session.get(SecondRunRow, dispute.id)
+    records: dict[int, NoticeRecord | AnswerRecord] = {notice.entry_index: NoticeRecord.parse(notice.record)}
+    blinds = {notice.entry_index: dispute.blind}
+    for answer in list_answers(session, dispute):
+        records[answer.entry_index], blinds[answer.entry_index] = answer.record, answer.blind
+    found = [dispute.filing_index, dispute.verdict_index, None if second_run is None else second_run.entry_index]
+    numbers = sorted([*records, *(number for number in found if number is not None)])
+    size = parse_checkpoint(latest_checkpoint(session))[0].size
+    listed = StepList(
+        log=identity.origin,
+        log_key=identity.public_key,
+        filing=dispute.filing_index,
+        entries=tuple(numbers),
+        revealed=tuple(Revealed(number, blinds[number]) for number in sorted(blinds)),
+    )
+    entries = {number: load_entry(session, number) for number in numbers}
+    receipts = {number: receipt_for(session, number, size) for number in numbers}
+    return pack(encode_steps(listed, entries, receipts, records))

@@ -1,0 +1,129 @@
+"""A dispute as whoever has its link sees it, without an account: the claim, an answer, a second run, what to download.
+
+Invariants: a link that is wrong, of another dispute's part or too early is answered by the same bytes; nothing here needs a
+script; what strangers wrote is escaped, and their files are handed out as downloads that no browser opens.
+"""
+
+import secrets
+
+from fastapi import APIRouter, Request
+from fastapi.responses import RedirectResponse, Response, StreamingResponse
+
+from app.disputes.answers import MAX_FILE_BYTES, Said, add_answer, load_file
+from app.disputes.claim import Claim, load_claim
+from app.disputes.links import load_linked
+from app.disputes.second_runs import ask_second_run
+from app.disputes.step_files import pack_steps
+from app.errors import NotFound, Refused
+from app.portal.forms import FormWithFile, Typed
+from app.portal.rendering import render
+from app.portal.visitors import Anyone
+from app.protocol.records import MAX_ANSWER_CHARACTERS, MAX_ANSWERS
+from app.storage.objects import iterate
+from app.web import InTransaction, Now, ServiceOf
+
+router = APIRouter(prefix="/d")
+
+NUMBERS = [str(number) for number in range(1, MAX_ANSWERS + 1)]
+
+LIMITS = {"characters": MAX_ANSWER_CHARACTERS, "answers": MAX_ANSWERS, "file_bytes": MAX_FILE_BYTES}
+
+
+@router.get("/{token}")
+def read_claim(request: Request, _visitor: Anyone, token: str, session: InTransaction, now: Now) -> Response:
+    """Show the claim and what came of it."""
+    return _page(request, token, load_claim(session, load_linked(session, token), now), Typed())
+
+
+@router.get("/{token}/outcome")
+def read_outcome(request: Request, token: str, session: InTransaction, now: Now) -> Response:
+    """Show the part of the page that changes while the verdict is computed."""
+    claim = load_claim(session, load_linked(session, token), now)
+    return render(request, "public_outcome.html", token=token, claim=claim)
+
+
+@router.post("/{token}/answers")
+def answer(  # what a request is given
+    request: Request,
+    _visitor: Anyone,
+    token: str,
+    sent: FormWithFile,
+    session: InTransaction,
+    service: ServiceOf,
+    now: Now,
+) -> Response:
+    """Keep an answer."""
+    dispute = load_linked(session, token, for_update=True)
+    typed = sent.typed
+    with typed.keeping():
+        said = Said(typed.get("words"), typed.get("prior_art"), sent.file)
+        add_answer(session, service.identity, service.store, dispute, said, secrets.token_bytes(32), now)
+    if typed.errors:
+        return _page(request, token, load_claim(session, dispute, now), typed, status=422)
+    return RedirectResponse(f"/d/{token}#answers", 303)
+
+
+@router.post("/{token}/second-run")
+def ask_again(
+    request: Request, _visitor: Anyone, token: str, session: InTransaction, service: ServiceOf, now: Now
+) -> Response:
+    """Log the wish for a second run."""
+    dispute = load_linked(session, token, for_update=True)
+    typed = Typed()
+    try:
+        ask_second_run(session, service.identity, dispute, now)
+    except Refused as error:
+        typed.errors["second_run"] = error.message
+        return _page(request, token, load_claim(session, dispute, now), typed, status=409)
+    return RedirectResponse(f"/d/{token}#second-run", 303)
+
+
+@router.get("/{token}/evidence")
+def download_evidence(token: str, session: InTransaction, service: ServiceOf) -> Response:
+    """Hand out the evidence bundle."""
+    dispute = load_linked(session, token)
+    if dispute.bundle_sha256 is None:
+        raise NotFound("there is no verdict yet, and so no bundle: try again in a moment")
+    content = iterate(service.store, dispute.bundle_sha256)
+    return StreamingResponse(
+        content, media_type="application/zip", headers=_attached(f"trapstreet-{dispute.filing_index}.zip")
+    )
+
+
+@router.get("/{token}/steps")
+def download_steps(token: str, session: InTransaction, service: ServiceOf) -> Response:
+    """Hand out notice, answers and request with their entries and receipts."""
+    dispute = load_linked(session, token)
+    headers = _attached(f"trapstreet-{dispute.filing_index}-steps.zip")
+    return Response(pack_steps(session, service.identity, dispute), media_type="application/zip", headers=headers)
+
+
+@router.get("/{token}/answers/{number}/file")
+def download_file(token: str, number: str, session: InTransaction, service: ServiceOf) -> Response:
+    """Hand out the file of an answer, under a name of ours and as nothing that a browser opens."""
+    dispute = load_linked(session, token)
+    if number not in NUMBERS:
+        raise NotFound
+    file = load_file(session, dispute, int(number))
+    return StreamingResponse(
+        iterate(service.store, file.sha256),
+        media_type="application/octet-stream",
+        headers=_attached(f"answer-{number}.bin"),
+    )
+
+
+def _attached(name: str) -> dict[str, str]:
+    return {"Content-Disposition": f'attachment; filename="{name}"'}
+
+
+def _page(request: Request, token: str, claim: Claim, typed: Typed, status: int = 200) -> Response:
+    return render(
+        request,
+        "public_dispute.html",
+        status=status,
+        headers={"X-Robots-Tag": "noindex"},
+        token=token,
+        claim=claim,
+        typed=typed,
+        limits=LIMITS,
+    )

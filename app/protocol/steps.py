@@ -1,0 +1,180 @@
+"""What was told to the accused, what it answered and asked for, as files that anyone checks against the log.
+
+No verdict reads any of it. The files are `steps.json`, `entries/<index>.json` and `receipts/<index>.txt` of the filing, its
+notice, answers, request and verdict, and `records/<index>.json`, what notice and answers hide.
+
+Invariants: pure; nothing is missing, extra or free: what cannot be held against the log is refused.
+Source: docs/protocol.md section 6.1.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from app.canonical import Record, as_form, integer, octets, sequence, text
+from app.errors import ProofError, Refused
+from app.merkle.checkpoint import Checkpoint, fingerprint
+from app.merkle.receipt import parse_receipt, verify_receipt
+from app.protocol.records import (
+    MAX_ANSWERS,
+    AnswerEntry,
+    AnswerRecord,
+    Entry,
+    FilingEntry,
+    NoticeEntry,
+    NoticeRecord,
+    SecondRunEntry,
+    VerdictEntry,
+    parse_entry,
+    verify_hidden,
+)
+
+# Filing, notice, request and verdict beside the answers.
+_MAX_ENTRIES = MAX_ANSWERS + 4
+
+
+@dataclass(frozen=True)
+class Revealed(Record):
+    """The blind under which an entry hides its record."""
+
+    entry: int = field(metadata=as_form(integer(0)))
+    blind: bytes = field(metadata=as_form(octets(32)))
+
+
+@dataclass(frozen=True)
+class StepList(Record):
+    """Which entries belong to a dispute besides its bundle's, and whose log they stand in."""
+
+    NAME: ClassVar[str] = "step-list"
+
+    log: str = field(metadata=as_form(text(1, 200)))
+    log_key: bytes = field(metadata=as_form(octets(32)))
+    filing: int = field(metadata=as_form(integer(0)))
+    entries: tuple[int, ...] = field(metadata=as_form(sequence(integer(0), 1, _MAX_ENTRIES)))
+    revealed: tuple[Revealed, ...] = field(metadata=as_form(sequence(Revealed.form(), 0, _MAX_ENTRIES)))
+
+
+@dataclass(frozen=True)
+class CheckedSteps:
+    """What holds: the entries by index, and what they hide."""
+
+    entries: Mapping[int, Entry]
+    records: Mapping[int, NoticeRecord | AnswerRecord]
+    checkpoint: Checkpoint
+    is_authenticated: bool
+
+
+def encode_steps(
+    listed: StepList,
+    entries: Mapping[int, bytes],
+    receipts: Mapping[int, str],
+    records: Mapping[int, NoticeRecord | AnswerRecord],
+) -> dict[str, bytes]:
+    """Write the files."""
+    return {
+        "steps.json": listed.encode(),
+        **{f"entries/{number}.json": data for number, data in entries.items()},
+        **{f"receipts/{number}.txt": receipts[number].encode() for number in entries},
+        **{f"records/{number}.json": record.encode() for number, record in records.items()},
+    }
+
+
+def check_steps(files: Mapping[str, bytes], *, log_key: bytes | None) -> CheckedSteps:
+    """Hold the files against the log.
+
+    Steps: 1. nothing is missing or extra; 2. every entry is in the log; 3. all are of one filing and in their order;
+    4. what is revealed is what they hide.
+
+    Raises: ProofError with the reason.
+    """
+    try:
+        if "steps.json" not in files:
+            raise ProofError("steps.json is missing")
+        listed = StepList.parse(files["steps.json"])
+        _check_names(files, listed)
+        key = listed.log_key if log_key is None else log_key
+        if listed.log_key != key:
+            raise ProofError(f"the files name the log key {fingerprint(listed.log_key)}, not {fingerprint(key)}")
+        entries, checkpoint = _check_entries(files, listed, key)
+        _check_order(listed, entries)
+        records = _check_records(files, listed, entries)
+    except Refused as error:
+        raise ProofError(error.message) from error
+    return CheckedSteps(entries, records, checkpoint, log_key is not None)
+
+
+def _check_names(files: Mapping[str, bytes], listed: StepList) -> None:
+    if list(listed.entries) != sorted(set(listed.entries)) or listed.filing != listed.entries[0]:
+        raise ProofError("the entries are not listed once and in order, the filing first")
+    expected = {"steps.json"}
+    for number in listed.entries:
+        expected |= {f"entries/{number}.json", f"receipts/{number}.txt"}
+    expected |= {f"records/{revealed.entry}.json" for revealed in listed.revealed}
+    for name in sorted(expected ^ files.keys()):
+        raise ProofError(f"{name} is missing" if name in expected else f"{name} does not belong here")
+
+
+def _check_entries(files: Mapping[str, bytes], listed: StepList, key: bytes) -> tuple[dict[int, Entry], Checkpoint]:
+    entries: dict[int, Entry] = {}
+    checkpoints: list[Checkpoint] = []
+    for number in listed.entries:
+        data = files[f"entries/{number}.json"]
+        receipt = parse_receipt(files[f"receipts/{number}.txt"])
+        if receipt.index != number:
+            raise ProofError(f"receipts/{number}.txt is a receipt for entry {receipt.index}")
+        try:
+            checkpoints.append(verify_receipt(receipt, data, key, listed.log))
+        except ProofError as error:
+            raise ProofError(f"entry {number}: {error.message}") from error
+        entries[number] = parse_entry(data)
+    if len(set(checkpoints)) != 1:
+        raise ProofError("the receipts are not all of one checkpoint")
+    return entries, checkpoints[0]
+
+
+def _check_order(listed: StepList, entries: Mapping[int, Entry]) -> None:
+    filing, *others = entries.values()
+    if not isinstance(filing, FilingEntry):
+        raise ProofError(f"entry {listed.filing} is no filing")
+    for number, entry in list(entries.items())[1:]:
+        if not isinstance(entry, NoticeEntry | AnswerEntry | SecondRunEntry | VerdictEntry):
+            raise ProofError(f"entry {number} is no step of a dispute")
+        if entry.filing != listed.filing:
+            raise ProofError(f"entry {number} is of filing {entry.filing}")
+    if not others or not isinstance(others[0], NoticeEntry):
+        raise ProofError("the notice does not come first")
+    for kind in (NoticeEntry, SecondRunEntry, VerdictEntry):
+        if sum(isinstance(entry, kind) for entry in others) > 1:
+            raise ProofError(f"there are several entries {kind.NAME!r}")
+    numbers = [entry.number for entry in others if isinstance(entry, AnswerEntry)]
+    if numbers != list(range(1, len(numbers) + 1)):
+        raise ProofError("the answers are not numbered in their order")
+    verdicts = [number for number, entry in entries.items() if isinstance(entry, VerdictEntry)]
+    for number, entry in entries.items():
+        if isinstance(entry, SecondRunEntry) and (verdicts != [entry.verdict] or number < entry.verdict):
+            raise ProofError("the second run was asked for of another verdict, or before it")
+
+
+def _check_records(
+    files: Mapping[str, bytes], listed: StepList, entries: Mapping[int, Entry]
+) -> dict[int, NoticeRecord | AnswerRecord]:
+    hiding = [number for number, entry in entries.items() if isinstance(entry, NoticeEntry | AnswerEntry)]
+    if [revealed.entry for revealed in listed.revealed] != hiding:
+        raise ProofError("not every notice and answer is revealed, once and in order")
+    records: dict[int, NoticeRecord | AnswerRecord] = {}
+    for revealed in listed.revealed:
+        entry, data = entries[revealed.entry], files[f"records/{revealed.entry}.json"]
+        record = NoticeRecord.parse(data) if isinstance(entry, NoticeEntry) else AnswerRecord.parse(data)
+        verify_hidden(entry, record, revealed.blind)
+        records[revealed.entry] = record
+    _check_verdict(entries[listed.filing], [*entries.values()], [*records.values()])
+    return records
+
+
+def _check_verdict(filing: Entry, entries: Sequence[Entry], records: Sequence[NoticeRecord | AnswerRecord]) -> None:
+    for entry in entries:
+        if isinstance(entry, VerdictEntry):
+            verify_hidden(filing, entry.record, entry.blind)
+            notice = next(record for record in records if isinstance(record, NoticeRecord))
+            if notice.endpoint != entry.record.endpoint:
+                raise ProofError("the notice was given for another endpoint")
