@@ -52,10 +52,11 @@ HEADERS = {
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
 
+# In this order: /disputes/new is a page of filing, and no dispute's id.
 ROUTERS = (
+    pages_filing.router,
     pages_disputes.router,
     pages_feeds.router,
-    pages_filing.router,
     pages_home.router,
     pages_public.router,
     pages_registrations.router,
