@@ -20,7 +20,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import NotFound, TrapstreetError
-from app.portal import pages_home
+from app.portal import pages_account, pages_home, pages_members, pages_sign_in
 from app.portal.forms import read_form
 from app.portal.rendering import STATIC, render, static_version
 from app.portal.visitors import SignInFirst, VendorFirst, from_our_pages, sign_in_address
@@ -43,7 +43,7 @@ HEADERS = {
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
 
-ROUTERS = (pages_home.router,)
+ROUTERS = (pages_home.router, pages_sign_in.router, pages_account.router, pages_members.router)
 
 # Paths that are the API's: what it does not know is a problem document, not a page.
 API_PATHS = ("/v1/", "/healthz", "/readyz")

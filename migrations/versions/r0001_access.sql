@@ -23,7 +23,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON
     artifacts, worker_keys, embeddings, survival_reports, white_box_checks,
     suspects, suspect_secrets, endpoint_budgets, derivations, derivation_queries,
     disputes, blocks, openings, queries,
-    people, memberships, passkeys, ceremonies, recovery_codes, web_sessions, sign_in_links, invitations,
+    people, memberships, passkeys, ceremonies, recovery_codes, web_sessions, sign_in_links, invitations, guesses,
     procrastinate_jobs, procrastinate_events, procrastinate_periodic_defers, procrastinate_workers
 TO trapstreet_service;
 
