@@ -115,3 +115,12 @@ class InvitationRow(Base):
     expires_at: Mapped[datetime]
     used_at: Mapped[datetime | None]
     __table_args__ = (has_bytes("token_sha256", 32), is_one_of("role", ROLES), Index(None, "vendor_id"))
+
+
+class GuessRow(Base):
+    """From where codes were typed lately (a hash of the network), and until when that counts."""
+
+    __tablename__ = "guesses"
+    source_sha256: Mapped[bytes] = mapped_column(primary_key=True)
+    counts_until: Mapped[datetime]
+    __table_args__ = (has_bytes("source_sha256", 32), Index(None, "counts_until"))

@@ -62,16 +62,27 @@ def checked_line(text: str, pointer: str) -> str:
 def add_member(session: Session, person_id: UUID, vendor_id: UUID, role: str, now: datetime) -> MembershipRow:
     """Let a person act for a vendor.
 
-    Raises: Malformed if there is no such role; Conflict if it acts for this vendor already.
+    Raises: Malformed if there is no such role; NotFound if there is no such vendor; Conflict if it acts for it already.
     """
-    if role not in ROLE_SCOPES:
-        raise Malformed(f"roles are {', '.join(ROLE_SCOPES)}", pointer="/role")
+    role = checked_role(role)
+    if session.get(VendorRow, vendor_id) is None:
+        raise NotFound
     if session.get(MembershipRow, (person_id, vendor_id)) is not None:
         raise Conflict("this person acts for this vendor already", state="member")
     row = MembershipRow(person_id=person_id, vendor_id=vendor_id, role=role, created_at=now)
     session.add(row)
     session.flush()
     return row
+
+
+def checked_role(role: str) -> str:
+    """Give a role.
+
+    Raises: Malformed if it is none.
+    """
+    if role not in ROLE_SCOPES:
+        raise Malformed(f"roles are {', '.join(ROLE_SCOPES)}", pointer="/role")
+    return role
 
 
 def list_members(session: Session, vendor_id: UUID) -> Sequence[tuple[PersonRow, MembershipRow]]:
@@ -88,20 +99,34 @@ def vendors_of(session: Session, person_id: UUID) -> Sequence[tuple[VendorRow, M
     return [(vendor, membership) for vendor, membership in found]
 
 
+def change_role(session: Session, person_id: UUID, vendor_id: UUID, role: str) -> None:
+    """Change what a member may do, at once.
+
+    Raises: Malformed; NotFound if it is no member; Conflict if nobody would own the vendor any more.
+    """
+    row = _changing(session, person_id, vendor_id, keeps_owning=checked_role(role) == OWNER)
+    row.role = role
+    session.flush()
+
+
 def remove_member(session: Session, person_id: UUID, vendor_id: UUID) -> None:
-    """End a membership.
+    """End a membership, at once.
 
     Raises: NotFound if there is none; Conflict if nobody would own the vendor any more.
     """
+    session.delete(_changing(session, person_id, vendor_id, keeps_owning=False))
+    session.flush()
+
+
+def _changing(session: Session, person_id: UUID, vendor_id: UUID, *, keeps_owning: bool) -> MembershipRow:
     # The vendor's row is the lock: of two owners who remove each other one stays.
     session.execute(select(VendorRow.id).where(VendorRow.id == vendor_id).with_for_update(key_share=True))
-    row = session.get(MembershipRow, (person_id, vendor_id))
+    row = session.get(MembershipRow, (person_id, vendor_id), populate_existing=True)
     if row is None:
         raise NotFound
-    if row.role == OWNER and _owners(session, vendor_id) == 1:
+    if row.role == OWNER and not keeps_owning and _owners(session, vendor_id) == 1:
         raise Conflict("this is the only owner: make another first", state="only_owner")
-    session.delete(row)
-    session.flush()
+    return row
 
 
 def _owners(session: Session, vendor_id: UUID) -> int:

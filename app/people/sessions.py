@@ -94,13 +94,26 @@ def act_for(session: Session, visitor: Visitor, vendor_id: UUID) -> None:
 
 def list_sessions(session: Session, person_id: UUID, now: datetime) -> Sequence[WebSessionRow]:
     """Read where a person is signed in, the newest first."""
-    query = select(WebSessionRow).where(WebSessionRow.person_id == person_id, WebSessionRow.expires_at > now)
+    lives = (WebSessionRow.expires_at > now) & (WebSessionRow.last_seen_at > now - IDLE)
+    query = select(WebSessionRow).where(WebSessionRow.person_id == person_id, lives)
     return session.scalars(query.order_by(WebSessionRow.created_at.desc())).all()
 
 
 def end_session(session: Session, visitor: Visitor) -> None:
     """Sign this browser out."""
     session.execute(delete(WebSessionRow).where(WebSessionRow.token_sha256 == visitor.session_sha256))
+
+
+def end_other_session(session: Session, person_id: UUID, session_sha256: bytes) -> None:
+    """Sign a person out in one browser.
+
+    Raises: NotFound if it is not signed in there.
+    """
+    row = session.get(WebSessionRow, session_sha256)
+    if row is None or row.person_id != person_id:
+        raise NotFound
+    session.delete(row)
+    session.flush()
 
 
 def end_everywhere(session: Session, person_id: UUID) -> None:

@@ -21,12 +21,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import NotFound, TrapstreetError
 from app.portal import (
+    pages_account,
     pages_disputes,
     pages_feeds,
     pages_filing,
     pages_home,
+    pages_members,
     pages_public,
     pages_registrations,
+    pages_sign_in,
     pages_vendors,
     pages_webhooks,
 )
@@ -55,11 +58,14 @@ HEADERS = {
 # In this order: /disputes/new is a page of filing, and no dispute's id.
 ROUTERS = (
     pages_filing.router,
+    pages_account.router,
     pages_disputes.router,
     pages_feeds.router,
     pages_home.router,
+    pages_members.router,
     pages_public.router,
     pages_registrations.router,
+    pages_sign_in.router,
     pages_vendors.router,
     pages_webhooks.router,
 )

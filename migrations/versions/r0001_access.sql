@@ -26,6 +26,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON
     dispute_steps, dispute_links, dispute_answers, second_runs,
     people, memberships, passkeys, ceremonies, recovery_codes, web_sessions, sign_in_links, invitations,
     events, webhooks, webhook_deliveries, vendor_feeds, mails,
+    guesses,
     procrastinate_jobs, procrastinate_events, procrastinate_periodic_defers, procrastinate_workers
 TO trapstreet_service;
 

@@ -17,6 +17,14 @@ CREATE TABLE endpoint_budgets (
     CONSTRAINT ck_endpoint_budgets_sent_counts CHECK (sent >= 0)
 );
 
+CREATE TABLE guesses (
+    source_sha256 BYTEA NOT NULL,
+    counts_until TIMESTAMP WITH TIME ZONE NOT NULL,
+    CONSTRAINT pk_guesses PRIMARY KEY (source_sha256),
+    CONSTRAINT ck_guesses_source_sha256_size CHECK (octet_length(source_sha256) = 32)
+);
+CREATE INDEX ix_guesses_counts_until ON guesses (counts_until);
+
 CREATE TABLE log_checkpoints (
     size BIGINT NOT NULL,
     note TEXT NOT NULL,
