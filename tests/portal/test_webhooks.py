@@ -118,7 +118,6 @@ def test_an_address_that_is_refused_comes_back_as_it_was_typed(
     assert field.input_value() == url
     assert not plain_tab.page.get_by_label("a dispute moves on").is_checked()
     plain_tab.page.get_by_text("the address is refused").wait_for()
-    plain_tab.check()
 
 
 def test_everything_works_without_javascript(plain_tab: Tab, service: Service, hooked: Claimant) -> None:
