@@ -15,6 +15,9 @@ from sqlalchemy.orm import Session
 from app.db.lifecycle_tables import DisputeStepRow
 from app.db.tables import DisputeRow, LogEntryRow
 from app.disputes.states import DECIDED, DECIDING, WITHDRAWN
+from app.notices.events import DISPUTE as TOPIC
+from app.notices.events import announce
+from app.protocol.records import FilingRecord
 
 FILED, CHALLENGE_DRAWN, BLOCK_PROBED = "filed", "challenge_drawn", "block_probed"
 PROBING_ENDED, WITHDRAWAL, NOTICE, VERDICT = "probing_ended", "withdrawn", "notice", "verdict"
@@ -59,7 +62,23 @@ def note_step(
     )
     session.add(step)
     session.flush()
+    _tell(session, dispute, step)
     return step
+
+
+def _tell(session: Session, dispute: DisputeRow, step: DisputeStepRow) -> None:
+    """Have the claimant's webhooks and the feeds told of a step."""
+    told = {
+        **step.details,
+        "id": str(dispute.id),
+        "registration_id": str(dispute.registration_id),
+        "step": step.number,
+        "entry_index": step.entry_index,
+    }
+    if step.is_public:
+        told["endpoint"] = FilingRecord.parse(dispute.filing_record).endpoint
+    kind = f"{TOPIC}.{step.kind}"
+    announce(session, dispute.vendor_id, kind, told, step.created_at, is_public=step.is_public)
 
 
 def list_steps(session: Session, dispute: DisputeRow) -> Sequence[DisputeStepRow]:

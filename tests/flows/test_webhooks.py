@@ -32,6 +32,8 @@ from tests.flows.registering import NOBODYS_ID, assert_problem, register
 from tests.flows.running_api import Service, running_service
 from tests.flows.vendor_machine import VENDOR_KEY
 from tests.simulators.receiver import Receiver, Reply
+from tests.simulators.suspect import SuspectSimulator
+from tests.unit.delivery.test_atom import ATOM, verify_atom
 
 BRIEF = Limits(connect_seconds=1.0, read_seconds=0.5, total_seconds=0.5, body_bytes=1024, connections=1)
 OPEN = {"allowed_networks": ["127.0.0.0/8"], "allow_http": True}
@@ -498,6 +500,37 @@ def test_what_is_old_is_forgotten(desk: Desk) -> None:
     with transaction(desk.service.database.service) as session:
         mine = select(EventRow.id).where(EventRow.vendor_id == desk.vendor_id)
         assert session.scalars(mine).all() == [kept]
+
+
+def test_a_dispute_is_told_step_by_step_and_names_the_endpoint_only_when_probing_has_ended(service: Processes) -> None:
+    claimant = sign_up(service, "told")
+    with Receiver() as receiver, SuspectSimulator(claimant.stolen()) as suspect:
+        webhook = claimant.client.post("/v1/webhooks", {"url": receiver.url, "events": ["dispute"]})
+        dispute_id = claimant.file(suspect)
+        decided = claimant.answer_until_decided(dispute_id)
+        told: list[dict[str, Any]] = []
+
+        def is_told() -> bool:
+            told[:] = [verified(webhook["secret"], got) for got in receiver.got]
+            return "dispute.verdict" in [event["type"] for event in told]
+
+        wait_until(is_told, "the verdict is told")
+    told.sort(key=lambda event: event["data"]["step"])
+    assert {event["data"]["id"] for event in told} == {dispute_id}
+    kinds = [event["type"] for event in told]
+    assert kinds[:3] == ["dispute.filed", "dispute.challenge_drawn", "dispute.block_probed"]
+    ended = kinds.index("dispute.probing_ended")
+    for event in told[:ended]:
+        assert suspect.url not in json.dumps(event)
+        assert "endpoint" not in event["data"]
+    assert {event["data"]["endpoint"] for event in told[ended:]} == {suspect.url}
+    verdict = told[kinds.index("dispute.verdict")]["data"]
+    assert (verdict["verdict"], verdict["entry_index"]) == ("CONFIRMED", decided["verdict_index"])
+    feed = httpx2.get(f"{service.url}/feed.atom", trust_env=False)
+    titles = [entry.findtext(f"{ATOM}title") or "" for entry in verify_atom(feed.content).findall(f"{ATOM}entry")]
+    mine = [title for title in titles if dispute_id in title]
+    assert f"dispute verdict: CONFIRMED ({dispute_id})" in mine
+    assert [title for title in mine if "filed" in title or "block" in title] == []
 
 
 def test_the_service_itself_sends_and_a_receiver_that_hangs_keeps_nobody_else_waiting(service: Processes) -> None:
