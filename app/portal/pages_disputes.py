@@ -28,8 +28,8 @@ from app.portal.verdict_files import verdict_html, verdict_pdf
 from app.portal.verdict_plots import evidence_plot
 from app.portal.verdict_told import MAX_READ_BUNDLE_BYTES, ToldVerdict, VerdictShelf, log2_path
 from app.portal.verdict_words import REASONS, STATE_WORDS, VERDICT_WORDS
-from app.portal.visitors import MayDispute, MayRead, vendor_of
-from app.registry.api_keys import DISPUTE
+from app.portal.visitors import Anyone, MayDispute, MayRead, may, vendor_of
+from app.registry.api_keys import DISPUTE, READ
 from app.registry.registrations import load_registration
 from app.web import InTransaction, Now, ServiceOf
 
@@ -113,11 +113,15 @@ def page(request: Request, name: Name, visitor: MayRead, session: InTransaction,
 def live_part(
     request: Request,
     name: Name,
-    visitor: MayRead,
+    visitor: Anyone,
     session: InTransaction,
     seen: Annotated[str, Query(max_length=200)] = "",
 ) -> Response:
     """Give the changing part of a running dispute's page; nothing if what was seen still holds."""
+    if visitor is None:
+        # Not the way to the sign-in page: the tab may be answering openings, and goes on once its person is back.
+        return render(request, "disputes_signed_out.html", status=200, name=name)
+    may(READ)(visitor)
     row = load_dispute(session, vendor_of(visitor), _id_of(name))
     if row.bundle_sha256 is not None:
         return Response(status_code=204, headers={"HX-Refresh": "true"})
