@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import RedirectResponse, Response
 from markupsafe import Markup
 
@@ -28,8 +28,8 @@ from app.portal.verdict_files import verdict_html, verdict_pdf
 from app.portal.verdict_plots import evidence_plot
 from app.portal.verdict_told import MAX_READ_BUNDLE_BYTES, ToldVerdict, VerdictShelf, log2_path
 from app.portal.verdict_words import REASONS, STATE_WORDS, VERDICT_WORDS
-from app.portal.visitors import MayDispute, MayRead, vendor_of
-from app.registry.api_keys import DISPUTE
+from app.portal.visitors import Anyone, MayDispute, MayRead, may, vendor_of
+from app.registry.api_keys import DISPUTE, READ
 from app.registry.registrations import load_registration
 from app.web import InTransaction, Now, ServiceOf
 
@@ -38,8 +38,6 @@ router = APIRouter()
 ON_A_PAGE = 50
 
 _live, _verdicts = LiveShelf(), VerdictShelf()
-
-Name = Annotated[str, Path(max_length=64)]
 
 
 @dataclass(frozen=True)
@@ -85,10 +83,10 @@ def list_page(
     )
 
 
-@router.get("/disputes/{name}")
-def page(request: Request, name: Name, visitor: MayRead, session: InTransaction, service: ServiceOf) -> Response:
+@router.get("/disputes/{dispute_id:uuid}")
+def page(request: Request, dispute_id: UUID, visitor: MayRead, session: InTransaction, service: ServiceOf) -> Response:
     """Show a dispute: its course while it runs, then its verdict."""
-    row = load_dispute(session, vendor_of(visitor), _id_of(name))
+    row = load_dispute(session, vendor_of(visitor), dispute_id)
     about: dict[str, Any] = {
         "row": row,
         "record": record_of(row),
@@ -109,16 +107,20 @@ def page(request: Request, name: Name, visitor: MayRead, session: InTransaction,
     return render(request, "disputes_verdict.html", visitor=visitor, told=told, words=words, **about)
 
 
-@router.get("/disputes/{name}/live")
+@router.get("/disputes/{dispute_id:uuid}/live")
 def live_part(
     request: Request,
-    name: Name,
-    visitor: MayRead,
+    dispute_id: UUID,
+    visitor: Anyone,
     session: InTransaction,
     seen: Annotated[str, Query(max_length=200)] = "",
 ) -> Response:
     """Give the changing part of a running dispute's page; nothing if what was seen still holds."""
-    row = load_dispute(session, vendor_of(visitor), _id_of(name))
+    if visitor is None:
+        # Not the way to the sign-in page: the tab may be answering openings, and goes on once its person is back.
+        return render(request, "disputes_signed_out.html", status=200, name=str(dispute_id))
+    may(READ)(visitor)
+    row = load_dispute(session, vendor_of(visitor), dispute_id)
     if row.bundle_sha256 is not None:
         return Response(status_code=204, headers={"HX-Refresh": "true"})
     if seen == version_of(row):
@@ -134,12 +136,12 @@ def live_part(
     )
 
 
-@router.post("/disputes/{name}/withdrawal")
+@router.post("/disputes/{dispute_id:uuid}/withdrawal")
 def withdraw_page(
-    request: Request, name: Name, visitor: MayDispute, session: InTransaction, form: Form, now: Now
+    request: Request, dispute_id: UUID, visitor: MayDispute, session: InTransaction, form: Form, now: Now
 ) -> Response:
     """Withdraw a dispute, once the claimant has said that it knows what that means."""
-    row = load_dispute(session, vendor_of(visitor), _id_of(name), for_update=True)
+    row = load_dispute(session, vendor_of(visitor), dispute_id, for_update=True)
     if form.get("understood") != "yes":
         message = "tick the box to say that you know what withdrawing means, then withdraw"
         return render(request, "error.html", visitor=visitor, status=422, message=message)
@@ -149,17 +151,17 @@ def withdraw_page(
     return RedirectResponse(f"/disputes/{row.id}", 303)
 
 
-@router.get("/disputes/{name}/verdict.html")
-def html_file(name: Name, visitor: MayRead, session: InTransaction, service: ServiceOf) -> Response:
+@router.get("/disputes/{dispute_id:uuid}/verdict.html")
+def html_file(dispute_id: UUID, visitor: MayRead, session: InTransaction, service: ServiceOf) -> Response:
     """Give the verdict as an HTML file."""
-    row = load_dispute(session, vendor_of(visitor), _id_of(name))
+    row = load_dispute(session, vendor_of(visitor), dispute_id)
     return _file(verdict_html(_told(row, service)), "text/html; charset=utf-8", f"verdict-{row.id}.html")
 
 
-@router.get("/disputes/{name}/verdict.pdf")
-def pdf_file(name: Name, visitor: MayRead, session: InTransaction, service: ServiceOf) -> Response:
+@router.get("/disputes/{dispute_id:uuid}/verdict.pdf")
+def pdf_file(dispute_id: UUID, visitor: MayRead, session: InTransaction, service: ServiceOf) -> Response:
     """Give the verdict as a PDF."""
-    row = load_dispute(session, vendor_of(visitor), _id_of(name))
+    row = load_dispute(session, vendor_of(visitor), dispute_id)
     return _file(verdict_pdf(_told(row, service)), "application/pdf", f"verdict-{row.id}.pdf")
 
 

@@ -20,7 +20,7 @@ from markupsafe import Markup
 from obstore.store import ObjectStore
 
 from app.canonical import encode_json, parse_json, sha256
-from app.errors import TrapstreetError
+from app.errors import TrapstreetError, Unavailable
 from app.merkle.checkpoint import fingerprint
 from app.portal.rendering import odds
 from app.portal.verdict_plots import evidence_plot, placebo_plot
@@ -39,6 +39,9 @@ from app.storage.objects import get_bytes
 MAX_READ_BUNDLE_BYTES = 64 * 1024 * 1024
 
 KEPT_VERDICTS = 32
+
+# How long somebody waits for a verdict that others read before.
+PATIENCE_SECONDS = 20.0
 
 _SENT_AT = re.compile(rb'"sent_at":"([0-9TZ:-]{20})"')
 
@@ -174,12 +177,16 @@ class VerdictShelf:
     def read(self, store: ObjectStore, digest: bytes) -> ToldVerdict:
         """Tell the verdict of a stored bundle.
 
-        Raises: TooLarge if the bundle must be read elsewhere.
+        Raises: TooLarge if the bundle must be read elsewhere; Unavailable while others are read for long.
         """
         if (known := self._find(digest)) is not None:
             return known
-        with self._reading:
+        if not self._reading.acquire(timeout=PATIENCE_SECONDS):
+            raise Unavailable("other verdicts are being read: try again in a moment")
+        try:
             told = self._find(digest) or tell(get_bytes(store, digest, MAX_READ_BUNDLE_BYTES))
+        finally:
+            self._reading.release()
         with self._lock:
             self._known[digest] = told
             if len(self._known) > KEPT_VERDICTS:

@@ -12,6 +12,7 @@ import pytest
 from playwright.sync_api import Page, Route
 from pypdf import PdfReader
 
+from app.cli.client import file_dispute
 from app.keys.commitment import MarkingKey
 from app.keys.key_file import encode_key_file
 from app.merkle.checkpoint import verifier_key_text
@@ -179,7 +180,7 @@ def test_another_vendors_dispute_is_as_if_there_were_none(
     for path in ("", "/live", "/verdict.html", "/verdict.pdf"):
         answer = fetched(tab, f"/disputes/{dispute_id}{path}")
         assert (answer.status_code, answer.text) == (404, none.text)
-    assert fetched(tab, "/disputes/nonsense").text == none.text
+    assert fetched(tab, "/disputes/nonsense").status_code == 404
     family = f"{theirs.registration_id} first"
     for step in ("suspect", "policy", "signature"):
         assert fetched(tab, f"/disputes/new/{step}?family={family}").status_code == 404
@@ -206,10 +207,15 @@ def test_without_javascript_a_dispute_can_be_followed_and_withdrawn(
     plain_tab: Tab, service: Service, stolen: SuspectSimulator
 ):
     plain = sign_up(service, "disputes plain")
-    dispute_id = plain.file(stolen, covers_per_trigger=0)
+    evil = "<img src=x onerror=alert(1)>"
+    body = {"name": evil, "endpoint": stolen.url, "interface": stolen.interface.to_json()}
+    suspect_id = str(plain.client.post("/v1/suspects", body)["id"])
+    record = plain.record(stolen, covers_per_trigger=0)
+    dispute_id = str(file_dispute(plain.client, suspect_id, record, plain.private_key, None)["id"])
     plain.wait(dispute_id, lambda found: found["needs"]["inputs"], "the first need")
     sign_in(plain_tab, service, vendor_id_of(plain))
     page = plain_tab.go(f"/disputes/{dispute_id}")
+    assert page.get_by_role("heading", level=1).inner_text() == f"Dispute over {evil}"
     assert "inputs of block 1" in page.inner_text("main")
     assert "trapstreet agent" in page.inner_text("main")
     page.get_by_label("I know what this means").check()
@@ -328,3 +334,20 @@ def test_a_tab_that_was_told_the_truth_is_not_lied_to_later(
 
 def log_key_of(service: Service) -> str:
     return verifier_key_text(ORIGIN, service.log_key())
+
+
+def test_a_tab_whose_session_ends_goes_on_after_signing_in_again(
+    tab: Tab, service: Service, stolen: SuspectSimulator, tmp_path: Path
+):
+    ended = sign_up(service, "disputes ended")
+    dispute_id = ended.file(stolen, covers_per_trigger=0)
+    ended.wait(dispute_id, lambda found: found["needs"]["inputs"], "the first need")
+    sign_in(tab, service, vendor_id_of(ended))
+    cookies = tab.page.context.cookies()
+    page = tab.go(f"/disputes/{dispute_id}")
+    page.context.clear_cookies()
+    page.locator("#live").get_by_text("Your session has ended").wait_for()
+    answer_in(page, written(tmp_path / "ended.key", encode_key_file(ended.key)))
+    page.locator("#agent-said").get_by_text("Your session has ended").wait_for()
+    page.context.add_cookies(cookies)
+    page.get_by_role("heading", name="Not supported").wait_for()

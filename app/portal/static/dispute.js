@@ -55,7 +55,8 @@ async function answerUntilDecided({ agent, fingerprint }) {
       ({ sent } = answered);
     } catch (error) {
       // 409: another tab or agent was quicker, which is as well. What passes is tried again.
-      if (error.isPassing) tell(`${error.message}; trying again.`);
+      if (error.status === 401) tell("Your session has ended: sign in again in another tab, and this one goes on.", true);
+      else if (error.isPassing) tell(`${error.message}; trying again.`);
       else if (error.status !== 409) throw error;
     }
     for (const { what, block } of sent) {

@@ -7,10 +7,12 @@ import re
 import pytest
 from pypdf import PdfReader
 
+from app.errors import TooLarge
 from app.portal.verdict_files import verdict_html, verdict_pdf
 from app.portal.verdict_plots import evidence_plot, placebo_plot
-from app.portal.verdict_told import tell
+from app.portal.verdict_told import MAX_READ_BUNDLE_BYTES, VerdictShelf, tell
 from app.storage.archive import pack
+from app.storage.objects import open_store, put_bytes
 from tests.unit.protocol.dispute_in_memory import Plan, bundle_of, innocent, play, silent_on_triggers
 
 
@@ -77,3 +79,16 @@ def test_pictures_are_drawn_of_walks_that_end_in_nothing():
     assert "Nothing is opened yet" in evidence_plot([], 67.0)
     assert "nan" not in evidence_plot([1.0, float("-inf"), float("-inf")], 67.0)
     assert "the real one gave 0" in placebo_plot([], 0)
+
+
+def test_a_bundle_that_is_too_large_is_not_read():
+    store = open_store("memory:///")
+    digest = put_bytes(store, bytes(MAX_READ_BUNDLE_BYTES + 1))
+    with pytest.raises(TooLarge):
+        VerdictShelf().read(store, digest)
+
+
+def test_a_verdict_is_read_once_and_told_again():
+    store, shelf = open_store("memory:///"), VerdictShelf()
+    digest = put_bytes(store, pack(bundle_of(play(Plan()))))
+    assert shelf.read(store, digest) is shelf.read(store, digest)
