@@ -20,7 +20,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import NotFound, TrapstreetError
-from app.portal import pages_home
+from app.portal import pages_home, pages_new_suspect, pages_suspects
 from app.portal.forms import read_form
 from app.portal.rendering import STATIC, render, static_version
 from app.portal.visitors import SignInFirst, VendorFirst, from_our_pages, sign_in_address
@@ -43,7 +43,7 @@ HEADERS = {
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
 
-ROUTERS = (pages_home.router,)
+ROUTERS = (pages_home.router, pages_new_suspect.router, pages_suspects.router)
 
 # Paths that are the API's: what it does not know is a problem document, not a page.
 API_PATHS = ("/v1/", "/healthz", "/readyz")
