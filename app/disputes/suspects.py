@@ -11,6 +11,7 @@ from uuid import UUID
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from app.db.derivation_tables import DerivationRow
 from app.db.tables import DisputeRow, SuspectRow, new_id
 from app.disputes.credentials import drop_credentials
 from app.errors import Conflict, Malformed, NotFound
@@ -92,6 +93,14 @@ def price_in_bits(interface: Interface, statement: Statement, endpoint: str) -> 
         raise Malformed(error.message, pointer=f"/interface{error.pointer}") from error
     LabelMap(interface, statement)
     return interface_bits(interface, BY_CLAIMANT, statement, endpoint=endpoint, beacon_index=0)
+
+
+def list_derivations_at(session: Session, row: SuspectRow) -> Sequence[DerivationRow]:
+    """Read the derivations at a suspect's endpoint, one a registration, the latest first."""
+    query = select(DerivationRow).where(
+        DerivationRow.vendor_id == row.vendor_id, DerivationRow.endpoint == row.endpoint
+    )
+    return session.scalars(query.order_by(DerivationRow.id.desc())).all()
 
 
 def list_disputes_with(session: Session, row: SuspectRow, limit: int) -> Sequence[DisputeRow]:

@@ -27,9 +27,11 @@ from app.portal import (
     pages_filing,
     pages_home,
     pages_members,
+    pages_new_suspect,
     pages_public,
     pages_registrations,
     pages_sign_in,
+    pages_suspects,
     pages_vendors,
     pages_webhooks,
 )
@@ -63,9 +65,11 @@ ROUTERS = (
     pages_feeds.router,
     pages_home.router,
     pages_members.router,
+    pages_new_suspect.router,
     pages_public.router,
     pages_registrations.router,
     pages_sign_in.router,
+    pages_suspects.router,
     pages_vendors.router,
     pages_webhooks.router,
 )

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from fastapi import Depends, Request
 
+from app.db.engine import transaction
 from app.errors import Forbidden
 from app.people.sessions import Visitor
 from app.registry.api_keys import ADMIN, DISPUTE, EMBED, READ, REGISTER
@@ -64,6 +65,16 @@ def may(scope: str) -> Callable[..., Visitor]:
         if scope not in visitor.scopes:
             raise Forbidden(f"as {visitor.role} of {visitor.vendor_name} you may not do this: ask an owner")
         return visitor
+
+    return check
+
+
+def may_beforehand(scope: str) -> Callable[..., Visitor]:
+    """Make the same dependency for a page that waits for a stranger: its transaction ends before the page begins."""
+
+    def check(request: Request, service: ServiceOf) -> Visitor:
+        with transaction(service.engine) as session:
+            return may(scope)(signed_in(look(request, service, session, service.clock())))
 
     return check
 

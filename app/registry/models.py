@@ -54,6 +54,12 @@ def commit_model(
     return row
 
 
+def find_commitment(session: Session, vendor_id: UUID, digest: bytes) -> int | None:
+    """Find the log entry in which a vendor committed to a digest."""
+    query = select(ModelCommitmentRow.entry_index)
+    return session.scalar(query.where(ModelCommitmentRow.sha256 == digest, ModelCommitmentRow.vendor_id == vendor_id))
+
+
 def list_models(session: Session, vendor_id: UUID, after: UUID | None, limit: int) -> Sequence[ModelCommitmentRow]:
     """Read a vendor's commitments in order of creation, from behind `after`."""
     query = select(ModelCommitmentRow).where(ModelCommitmentRow.vendor_id == vendor_id)
