@@ -294,15 +294,15 @@ def _evidence_numbers(report: Mapping[str, Any]) -> Iterator[Figure]:
 
 
 def _timeline(files: Mapping[str, bytes], index: Index, entries: Mapping[int, Logged]) -> list[Moment]:
-    logged = [Moment(entries[number].entry.time, number, _entry_words(entries[number], index)) for number in entries]
-    sent = _SENT_AT.findall(files["queries.jsonl"])
-    asked = [
-        Moment(times.decode(), -1, f"The {which} question was sent.")
-        for which, times in (("first", min(sent, default=b"")), ("last", max(sent, default=b"")))
-        if times
+    placed = [
+        (entries[number].entry.time, 2 * number, number, _entry_words(entries[number], index)) for number in entries
     ]
-    # At one second the filing comes before the questions, and they before the verdict.
-    return sorted(logged + asked, key=lambda moment: (moment.time, moment.entry == index.verdict, moment.entry < 0))
+    sent = [times.decode() for times in _SENT_AT.findall(files["queries.jsonl"])]
+    if sent and index.blocks:
+        # Times are whole seconds: at one second a question comes before the block that seals it.
+        placed.append((min(sent), 2 * index.blocks[0] - 1, -1, "The first question was sent."))
+        placed.append((max(sent), 2 * index.blocks[-1] - 1, -1, "The last question was sent."))
+    return [Moment(time, number, words) for time, _, number, words in sorted(placed)]
 
 
 def _entry_words(logged: Logged, index: Index) -> str:

@@ -92,3 +92,13 @@ def test_a_verdict_is_read_once_and_told_again():
     store, shelf = open_store("memory:///"), VerdictShelf()
     digest = put_bytes(store, pack(bundle_of(play(Plan()))))
     assert shelf.read(store, digest) is shelf.read(store, digest)
+
+
+def test_the_course_stands_in_the_order_in_which_it_happened():
+    words = [moment.words for moment in told_of(Plan()).timeline]
+    first, last = words.index("The first question was sent."), words.index("The last question was sent.")
+    sealed = [at for at, said in enumerate(words) if "was sealed" in said]
+    assert first < last
+    assert first < sealed[0]
+    assert last < sealed[-1] == len(words) - 2
+    assert words[-1] == "The verdict was logged."
