@@ -11,6 +11,7 @@ from sqlalchemy import func, select, text
 
 from app.canonical import sha256
 from app.db.engine import transaction
+from app.db.notice_tables import EventRow
 from app.db.tables import ArtifactRow, LogEntryRow, RegistrationRow, VendorRow, WorkerKeyRow, new_id
 from app.embedding.attempts import Assignment, Bench, OrderAttempt
 from app.embedding.orders import NewOrder, Order, R, cancel_order, place
@@ -98,6 +99,11 @@ class Desk(Generic[R]):
     def row(self) -> R:
         with transaction(self.database.service) as session:
             return session.get_one(self.row_type, self.order_id)
+
+    def told(self) -> list[str]:
+        """Name what webhooks and feeds are told."""
+        with transaction(self.database.service) as session:
+            return list(session.scalars(select(EventRow.kind).order_by(EventRow.id)))
 
     def models_in_log(self) -> int:
         with transaction(self.database.service) as session:

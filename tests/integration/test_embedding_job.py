@@ -66,6 +66,7 @@ def test_a_result_is_written_once_even_if_the_answer_to_the_commit_was_lost(desk
     finish(desk, attempt)
     finish(desk, attempt)
     assert (desk.row().state, desk.models_in_log(), desk.row().sealed_key) == ("done", 1, b"")
+    assert desk.told() == ["embedding.done"]
     assert desk.take(attempt) is None
 
 
@@ -76,6 +77,7 @@ def test_a_result_whose_commit_fails_leaves_the_order_as_it_was(desk):
     with pytest.raises(Exception, match="no"):
         finish(desk, attempt)
     assert (desk.row().state, desk.row().artifact_sha256, desk.models_in_log()) == ("running", None, 0)
+    assert desk.told() == []
 
 
 def test_a_cancelled_order_is_nobodys(desk):
@@ -84,6 +86,7 @@ def test_a_cancelled_order_is_nobodys(desk):
     desk.cancel()
     finish(desk, attempt)
     assert (desk.row().state, desk.models_in_log()) == ("cancelled", 0)
+    assert desk.told() == ["embedding.cancelled"]
     assert desk.take(attempt) is None
 
 
