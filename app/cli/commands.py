@@ -13,6 +13,7 @@ from app.cli import (
     demonstration,
     detection,
     keygen,
+    people,
     processes,
     survival,
     suspects,
@@ -32,5 +33,6 @@ for commands in (demonstration, processes, keygen, covers, vendor, survival, cla
         main.command()(command)
 suspects.suspect.command()(detection.detect)
 main.add_typer(suspects.suspect)
+main.add_typer(people.people)
 
 __all__ = ["main"]

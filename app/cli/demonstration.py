@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 def demo(
     keep: Annotated[
-        bool, typer.Option("--keep", help="Leave everything running at the end and print the addresses.")
+        bool,
+        typer.Option("--keep", help="Leave everything running at the end; print the addresses and a link to sign in."),
     ] = False,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the table of verdicts to this file as JSON.")
@@ -52,6 +53,8 @@ def demo(
         if keep:
             teller.fact("API key", f"{told.api_key} (Owner GmbH)")
             teller.fact("log key", told.log_key)
+            teller.fact("portal", stage.portal)
+            teller.fact("sign in", f"{stage.sign_in_link(told.vendor_id, 'Owner')} (once, as Owner GmbH's owner)")
             _keep(stage, teller)
     if surprises:
         raise typer.Exit(EXIT_NO)
