@@ -147,7 +147,7 @@ def _make_service(settings: Settings, database_url: str, portal_origin: str) -> 
         identity=load_log_identity(settings),
         beacon_source=settings.beacon,
         max_artifact_bytes=settings.max_artifact_bytes,
-        portal_origin=portal_origin or settings.portal_origin or f"http://localhost:{settings.api_port}",
+        portal_origin=portal_origin or settings.portal_address,
         schema_revision=ScriptDirectory.from_config(migrations_config()).get_current_head() or "",
         network_rules=settings.network_rules,
         secret_box=load_secret_box(settings),

@@ -166,6 +166,11 @@ class Settings(BaseSettings):
         return self.log_key_file or self.data_dir / "log.key"
 
     @property
+    def portal_address(self) -> str:
+        """Give the origin at which people's browsers find the portal."""
+        return self.portal_origin or f"http://localhost:{self.api_port}"
+
+    @property
     def queue_key_folder(self) -> Path:
         """Give the folder of the queues' seeds."""
         return self.queue_key_dir or self.data_dir / "queue-keys"

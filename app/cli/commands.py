@@ -14,6 +14,7 @@ from app.cli import (
     detection,
     interfaces,
     keygen,
+    people,
     processes,
     survival,
     suspects,
@@ -34,5 +35,6 @@ for commands in (demonstration, processes, keygen, covers, vendor, survival, cla
 for command in (detection.detect, interfaces.countersign, interfaces.log_interface):
     suspects.suspect.command()(command)
 main.add_typer(suspects.suspect)
+main.add_typer(people.people)
 
 __all__ = ["main"]

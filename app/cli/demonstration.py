@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 def demo(
     keep: Annotated[
-        bool, typer.Option("--keep", help="Leave everything running at the end and print the addresses.")
+        bool,
+        typer.Option("--keep", help="Leave everything running at the end; print the addresses and a link to sign in."),
     ] = False,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the table of verdicts to this file as JSON.")
@@ -52,18 +53,21 @@ def demo(
         if keep:
             teller.fact("API key", f"{told.api_key} (Owner GmbH)")
             teller.fact("log key", told.log_key)
-            _keep(stage, teller)
+            _keep(stage, teller, stage.sign_in_link(told.vendor_id, "Owner"))
     if surprises:
         raise typer.Exit(EXIT_NO)
 
 
-def _keep(stage: "Stage", teller: "Teller") -> None:
+def _keep(stage: "Stage", teller: "Teller", sign_in_link: str = "") -> None:
     ends = {signal.SIGINT, signal.SIGTERM}
     # Only a signal that is blocked is sure to be waited for; an unblocked one may end the process, and leave the stage up.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ends)
     teller.say(f"API {stage.url} (described at {stage.url}/v1/openapi.json)")
     for name, address in stage.addresses().items():
         teller.fact(name, address)
+    if sign_in_link:
+        teller.fact("portal", stage.portal)
+        teller.fact("sign in", f"{sign_in_link} (once, as Owner GmbH's owner, within 30 minutes)")
     teller.say("everything runs until Ctrl-C or SIGTERM")
     signal.sigwait(ends)
     signal.pthread_sigmask(signal.SIG_SETMASK, before)

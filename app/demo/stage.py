@@ -32,13 +32,17 @@ class Stage:
     def __init__(self, folder: Path) -> None:
         """Work in `folder`: data and logs of every process lie there."""
         self.folder = folder
-        self.url = f"http://127.0.0.1:{_free_port()}"
+        port = _free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        # Passkeys want a name, not an address.
+        self.portal = f"http://localhost:{port}"
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._environment = _bare_environment()
         self._settings = {
             "TRAPSTREET_DATA_DIR": str(folder / "service"),
             "TRAPSTREET_ALLOWED_NETWORKS": json.dumps(["127.0.0.0/8"]),
             "TRAPSTREET_ALLOW_HTTP": "true",
+            "TRAPSTREET_PORTAL_ORIGIN": self.portal,
             "TRAPSTREET_LOG_ORIGIN": "demo.trapstreet.localhost/log",
         }
 
@@ -87,6 +91,18 @@ class Stage:
         if not line:
             raise Unavailable(f"suspect {name} did not start: {self._log_end(f'suspect-{name}')}")
         return f"http://127.0.0.1:{int(line)}"
+
+    def sign_in_link(self, vendor_id: str, name: str) -> str:
+        """Make a one-time link for a new owner of a vendor, as the operator does.
+
+        Raises: Unavailable.
+        """
+        command = [sys.executable, "-m", "app.cli", "people", "link", "--vendor", vendor_id, "--name", name, "--json"]
+        done = subprocess.run(command, capture_output=True, check=False, env=self._environment | self._settings)
+        if done.returncode:
+            raise Unavailable(f"no sign-in link: {done.stdout!r} {done.stderr!r}")
+        link: str = json.loads(done.stdout)["link"]
+        return link
 
     def workshop(self, task: str) -> "Workshop":
         """Start a task of the workshop in the background."""

@@ -71,11 +71,12 @@ class Filed:
 
 @dataclass(frozen=True)
 class Told:
-    """What came of the story: the table's rows, the log's key, the owner's API key, and each dispute's bundle file."""
+    """What came of the story: the table's rows, the log's key, the owner's API key and id, and each dispute's bundle file."""
 
     rows: list[dict[str, Any]]
     log_key: str
     api_key: str
+    vendor_id: str
     bundles: dict[str, Path]
 
 
@@ -109,9 +110,10 @@ def tell(stage: Stage, teller: Teller) -> Told:
     rows = [filed.row() for filed in disputes]
     _show_table(teller, rows)
     bundles = {filed.suspect + "-" + filed.assurance_class: _bundle(stage, filed) for filed in disputes}
+    vendor_id = owner.client.get("/v1/vendors/me")["id"]
     for party in (owner, *liars):
         party.client.__exit__(None, None, None)
-    return Told(rows, log_key, owner.api_key, bundles)
+    return Told(rows, log_key, owner.api_key, vendor_id, bundles)
 
 
 def check_offline(teller: Teller, log_key: str, bundles: dict[str, Path], *, is_stopped: bool) -> None:

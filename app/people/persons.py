@@ -46,6 +46,17 @@ def make_person(session: Session, name: str, randomness: bytes, now: datetime) -
     return row
 
 
+def load_person(session: Session, person_id: UUID) -> PersonRow:
+    """Read a person.
+
+    Raises: NotFound.
+    """
+    row = session.get(PersonRow, person_id)
+    if row is None:
+        raise NotFound("there is no such person")
+    return row
+
+
 def checked_line(text: str, pointer: str) -> str:
     """Give a line of text without the spaces around it.
 
@@ -66,7 +77,7 @@ def add_member(session: Session, person_id: UUID, vendor_id: UUID, role: str, no
     """
     role = checked_role(role)
     if session.get(VendorRow, vendor_id) is None:
-        raise NotFound
+        raise NotFound("there is no such vendor")
     if session.get(MembershipRow, (person_id, vendor_id)) is not None:
         raise Conflict("this person acts for this vendor already", state="member")
     row = MembershipRow(person_id=person_id, vendor_id=vendor_id, role=role, created_at=now)
