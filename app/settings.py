@@ -86,8 +86,8 @@ class Settings(BaseSettings):
     allow_http: bool = Field(default=False, description="Ask suspects over http too, not only over https.")
     secrets_key_file: Path | None = Field(
         None,
-        description="File with the key that seals suspects' credentials and webhooks' secrets (64 hex digits, mode 600); default `secrets.key` "
-        "in data_dir. Without it, beside another Postgres, credentials and webhooks are refused.",
+        description="File with the key that seals suspects' credentials and webhooks' secrets (64 hex digits, mode 600); "
+        "default `secrets.key` in data_dir. Without it, beside another Postgres, both are refused.",
     )
     egress_addresses: list[IPv4Address | IPv6Address] = Field(
         [],
