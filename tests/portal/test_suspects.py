@@ -97,7 +97,7 @@ def test_an_endpoint_is_looked_at_priced_and_added(
     tab.check_phone()
     # The price follows the form.
     page.get_by_label("Class by class, as written below").check()
-    page.get_by_text("33 bits").or_(page.get_by_text("22 bits")).first.wait_for()
+    page.locator("#price").get_by_text("54 bits").wait_for()
     page.get_by_text("choose that, which costs nothing of its own").wait_for()
     page.get_by_label(re.compile("By index")).check()
     page.locator("#price").get_by_text("8 bits of evidence").wait_for()
