@@ -30,6 +30,7 @@ from app.protocol.records import WorkerKeyEntry
 from app.settings import Settings
 from app.storage.secret_file import load_secret
 from tests.conftest import TEMPLATE, Database, Server
+from tests.flows.claimant import free_port
 from tests.flows.running_api import served
 from tests.training.examples import CLASSES, TINY, image_key, shapes_to_learn, write_tensors
 
@@ -103,7 +104,9 @@ def open_house(server: Server, folder: Path, queue: str) -> Iterator[House]:
         made = House(folder, database, environment, identity, queue)
         announce(database.service, identity, {queue: load_queue_key(settings.queue_key_folder, queue)})
         try:
-            with served(create_app(settings, database.service_url)) as made.url, made.clients:
+            port = free_port()
+            app = create_app(settings, database.service_url, portal_origin=f"http://localhost:{port}")
+            with served(app, port) as made.url, made.clients:
                 made.start("probe", "court", "system")
                 yield made
         finally:

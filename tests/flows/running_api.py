@@ -35,10 +35,10 @@ def settings_for(database: Database, folder: Path, **changes: Any) -> Settings:
 
 
 @contextmanager
-def served(app: FastAPI) -> Iterator[str]:
-    """Run an application on a loopback port and give its address."""
+def served(app: FastAPI, port: int = 0) -> Iterator[str]:
+    """Run an application on a loopback port, this one or any, and give its address."""
     listening = socket.socket()
-    listening.bind(("127.0.0.1", 0))
+    listening.bind(("127.0.0.1", port))
     listening.listen(128)  # who comes before uvicorn does waits instead of being refused
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none", timeout_graceful_shutdown=5))
     thread = threading.Thread(target=server.run, args=([listening],))

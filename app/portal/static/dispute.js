@@ -3,13 +3,12 @@
 import * as service from "./service.js";
 import { Agent } from "./agent.js";
 import { openKeyFile } from "./keys.js";
-import { LogView, parseVerifierKey } from "./log_view.js";
+import { LogView, pinnedKey } from "./log_view.js";
 import { hex, sha256 } from "./protocol.js";
 
 // After an opening the next is soon asked for: waits begin here and double, to those of a busy agent for a minute, then to an
 // idle one's.
 const [FIRST, BUSY, IDLE, IDLE_AFTER] = [100, 500, 2000, 60000];
-const PINNED = "trapstreet log key";
 
 const form = document.getElementById("agent");
 const said = document.getElementById("agent-said");
@@ -19,23 +18,13 @@ const tell = (words, isProblem = false) => {
   said.className = isProblem ? "problem" : "";
 };
 
-// The key given; else the one that this browser saw first: another one later is a fork, or another log.
-async function pinnedKey(given) {
-  const named = new TextDecoder().decode(await service.read("/v1/log/key")).trim();
-  const known = given || localStorage.getItem(PINNED) || named;
-  if (named !== known) throw new Error("the service names another log key than the one pinned here: nothing is opened");
-  const verifier = await parseVerifierKey(known);
-  localStorage.setItem(PINNED, known);
-  return verifier;
-}
-
 async function makeAgent() {
   const [file] = form.querySelector("#key-file").files;
   const key = await openKeyFile(new Uint8Array(await file.arrayBuffer()), form.querySelector("#passphrase").value);
   const root = await key.root();
   const { dispute, root: registered, registration } = form.dataset;
   if (hex(root) !== registered) throw new Error("this key is not the one that was registered: choose the key file of this watermark");
-  const verifier = await pinnedKey(form.querySelector("#log-key").value.trim());
+  const verifier = await pinnedKey(service.read, form.querySelector("#log-key").value.trim());
   const fingerprint = hex(await sha256(verifier.publicKey));
   return { agent: new Agent(service, new LogView(service.read, verifier), key, root, dispute, Number(registration)), fingerprint };
 }

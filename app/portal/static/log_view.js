@@ -129,3 +129,15 @@ export function expect(logged, kind) {
   if (logged.value?.type !== `${PROTOCOL}/${kind}`) throw new ProofError(`entry ${logged.index} is no ${kind}`);
   return logged.value;
 }
+
+const PINNED = "trapstreet log key";
+
+// The key given; else the one that this browser saw first: another one later is a fork, or another log.
+export async function pinnedKey(ask, given) {
+  const named = text(await ask("/v1/log/key")).trim();
+  const known = given || localStorage.getItem(PINNED) || named;
+  if (named !== known) throw new ProofError("the service names another log key than the one pinned here: nothing is opened");
+  const verifier = await parseVerifierKey(known);
+  localStorage.setItem(PINNED, known);
+  return verifier;
+}
