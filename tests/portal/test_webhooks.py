@@ -191,7 +191,7 @@ def test_a_feeds_address_is_shown_once_and_ends(tab: Tab, service: Service, vend
     tab.page.get_by_role("button", name="Make an address").wait_for()
     assert ask(service, second).status_code == 404
     nobodys = ask(service, f"/feeds/{secrets.token_hex(32)}.atom")
-    assert (nobodys.status_code, nobodys.content) == (404, ask(service, second).content.replace(b"", b""))
+    assert (nobodys.status_code, nobodys.content) == (404, ask(service, second).content)
 
 
 def test_the_public_feed_says_what_everybody_may_know_and_nothing_else(service: Service, hooked: Claimant) -> None:
