@@ -209,7 +209,7 @@ def test_several_passkeys_have_names_and_the_last_one_stays_while_no_code_is_lef
     tab.page.get_by_role("button", name="Remove First passkey").click()
     tab.page.get_by_text("this is your last passkey and no recovery code is left").wait_for()
     tab.check()
-    tab.page.get_by_role("link", name="Add a passkey").click()
+    tab.page.get_by_role("button", name="Add a passkey").click()
     tab.check()
     # The device that has one already makes no second one.
     tab.page.get_by_label("Name of this passkey").fill("the same device")
@@ -341,9 +341,8 @@ def test_nobody_touches_anothers_passkeys_or_sessions(tab: Tab, service: Service
         }
         ended = [asking.post(f"/account/sessions/{name}/end") for name in (digest.hex(), "00" * 32, "zz")]
         assert [page.status_code for page in ended] == [404] * 3
-        assert (
-            len({page.content for page in ended} | {asking.post("/account/vendor", data={"vendor": "x"}).content}) == 4
-        )
+        elsewhere = asking.post("/account/vendor", data={"vendor": "x"})
+        assert len({page.content for page in [*ended, elsewhere]}) == 1
 
 
 def test_a_session_that_ends_in_mid_form_keeps_what_was_typed(tab: Tab, service: Service):
