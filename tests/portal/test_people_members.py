@@ -1,8 +1,12 @@
 """Members, invitations, API keys: an owner's pages, and everybody else before them."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import httpx2
@@ -11,7 +15,7 @@ from playwright.sync_api import Browser
 from sqlalchemy import select, update
 
 from app.db.engine import transaction
-from app.db.people_tables import InvitationRow
+from app.db.people_tables import InvitationRow, PersonRow
 from app.people.persons import AUDITOR, ENGINEER, OWNER, add_member
 from tests.flows.claimant import Service, sign_up
 from tests.portal.conftest import Tab, needs_browser, opened, origin_of, sign_in, vendor_id_of
@@ -33,7 +37,7 @@ class House:
 
 @pytest.fixture(scope="module")
 def house(service: Service, browser: Browser) -> Iterator[House]:
-    vendor_id = vendor_id_of(sign_up(service, "people house <i>Ltd</i>"))
+    vendor_id = vendor_id_of(sign_up(service, "people house <i>Ltd"))
     made = House(vendor_id, {}, {})
     origin = origin_of(service)
     with opened(browser, origin) as owner, opened(browser, origin) as engineer, opened(browser, origin) as auditor:
@@ -71,12 +75,12 @@ def test_an_invitation_takes_a_newcomer_through_signing_up_and_back(house: House
         newcomer.go(path)
         newcomer.check()
         newcomer.check_phone()
-        newcomer.page.get_by_role("link", name="Sign up").click()
+        newcomer.page.get_by_role("button", name="Sign up").click()
         newcomer.page.get_by_label("Your name").fill("people Nick")
         newcomer.page.get_by_role("button", name="Sign up with a passkey").click()
         newcomer.page.get_by_role("button", name="Accept as people Nick").click()
         newcomer.page.wait_for_url(f"{owner.origin}/")
-        assert newcomer.page.get_by_role("heading", level=1).inner_text() == "people house <i>Ltd</i>"
+        assert newcomer.page.get_by_role("heading", level=1).inner_text() == "people house <i>Ltd"
         newcomer.go("/vendor/members")
         newcomer.check()
         assert newcomer.page.get_by_role("button", name="Remove").count() == 0
@@ -172,7 +176,7 @@ def test_a_person_of_two_vendors_switches_and_leaves(house: House, service: Serv
         add_member(session, person, second, ENGINEER, datetime.now(UTC))
     tab.go("/account")
     tab.check()
-    tab.page.get_by_role("button", name="Act for people second house").click()
+    tab.page.get_by_role("button", name="Switch to people second house").click()
     tab.page.get_by_role("heading", level=1, name="people second house").wait_for()
     tab.go("/account")
     tab.page.get_by_role("button", name="Leave people second house").click()
@@ -187,10 +191,10 @@ def test_a_key_is_shown_once_works_and_is_revoked(house: House, service: Service
     owner.go("/vendor/api-keys")
     owner.check()
     owner.check_phone()
-    owner.page.get_by_label("Name").fill("<img src=x> build")
+    owner.page.get_by_label("Name", exact=True).fill("<img src=x> build")
     owner.page.get_by_role("button", name="Make a key").click()
     owner.page.get_by_text("name at least one").wait_for()
-    assert owner.page.get_by_label("Name").input_value() == "<img src=x> build"
+    assert owner.page.get_by_label("Name", exact=True).input_value() == "<img src=x> build"
     owner.page.get_by_label("read: read what").check()
     owner.page.get_by_role("button", name="Make a key").click()
     text = owner.page.locator("code.secret").inner_text()
@@ -203,12 +207,55 @@ def test_a_key_is_shown_once_works_and_is_revoked(house: House, service: Service
     owner.check()
     owner.check_phone()
     # The first key came with the vendor: a third one is refused, and the form is kept.
-    owner.page.get_by_label("Name").fill("one too many")
+    owner.page.get_by_label("Name", exact=True).fill("one too many")
     owner.page.get_by_label("read: read what").check()
     owner.page.get_by_role("button", name="Make a key").click()
     owner.page.get_by_text("2 keys are alive: revoke one first").wait_for()
-    assert owner.page.get_by_label("Name").input_value() == "one too many"
+    assert owner.page.get_by_label("Name", exact=True).input_value() == "one too many"
     assert owner.page.get_by_label("read: read what").is_checked()
     owner.page.get_by_role("button", name="Revoke <img src=x> build").click()
     owner.page.get_by_text("revoked 20").wait_for()
     assert httpx2.get(f"{service.url}/v1/vendors/me", headers=bearer, trust_env=False).status_code == 401
+
+
+def test_the_operator_lets_in_new_people_and_known_ones_once(service: Service, tab: Tab):
+    vendor = vendor_id_of(sign_up(service, "people of the operator"))
+    made = operator(service, "people", "link", "--vendor", str(vendor), "--name", "people Olga", "--role", "engineer")
+    again = operator(service, "people", "link", "--person", made["person"])
+    listed = operator(service, "people", "list", str(vendor))["people"]
+    assert listed == [{"id": made["person"], "name": "people Olga", "role": "engineer"}]
+    for link in (made["link"], again["link"]):
+        assert link.startswith(f"{tab.origin}/sign-in/")
+        tab.go(link.removeprefix(tab.origin))
+        tab.check()
+        tab.page.get_by_role("button", name="Sign in").click()
+        tab.page.get_by_role("heading", level=1, name="people of the operator").wait_for()
+    with client(service) as asking:
+        assert asking.post(again["link"].removeprefix(tab.origin)).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--name", "people X"], "give --vendor, too"),
+        (["--name", "people X", "--person", "1"], "give --name for a new person, or --person"),
+        ([], "give --name for a new person, or --person"),
+        (["--person", "1"], "this is no id"),
+        (["--person", str(UUID(int=1))], "there is no such person"),
+        (["--name", "people X", "--vendor", str(UUID(int=1))], "there is no such vendor"),
+    ],
+)
+def test_the_operator_is_told_what_to_change(service: Service, words: list[str], says: str):
+    assert says in operator(service, "people", "link", *words, status=2)["message"]
+    with transaction(service.database.service) as session:
+        assert session.scalars(select(PersonRow).where(PersonRow.name == "people X")).all() == []
+
+
+def operator(service: Service, *words: str, status: int = 0) -> dict[str, Any]:
+    """Run a command beside the service, with its settings."""
+    origin = {"TRAPSTREET_PORTAL_ORIGIN": origin_of(service)}
+    command = [sys.executable, "-m", "app.cli", *words, "--json"]
+    done = subprocess.run(command, capture_output=True, check=False, env=service.environment | origin)
+    assert done.returncode == status, done.stderr.decode()[-3000:]
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
