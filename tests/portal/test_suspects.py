@@ -49,7 +49,7 @@ def post(tab: Tab, service: Service, path: str, data: dict[str, str] | None = No
         return client.post(path, data=data or {}, headers=headers)
 
 
-def tests_today(tab: Tab) -> int:
+def counted_today(tab: Tab) -> int:
     found = re.search(r"(\d+) of 1000", tab.page.locator("main").inner_text())
     assert found is not None
     return int(found[1])
@@ -148,14 +148,14 @@ def test_a_test_shows_request_and_answer_and_a_wrong_adapter_what_to_change(
         shown = page.locator("main").inner_text()
         assert HOSTILE in shown
         assert '{"instances":[' in shown
-        counted = tests_today(tab)
+        counted = counted_today(tab)
         tab.check()
         tab.check_phone()
         hostile.fault = "not_json"
         page.get_by_role("button", name="Test the connection").click()
         page.get_by_text("It answered something else than JSON").wait_for()
         assert "<html>" in page.locator("main").inner_text()
-        assert tests_today(tab) == counted + 1
+        assert counted_today(tab) == counted + 1
         tab.check()
     # It has gone away since.
     page.get_by_role("button", name="Test the connection").click()
@@ -208,7 +208,7 @@ def test_detection_ends_while_a_slow_endpoint_still_drips_and_is_counted(
     with SuspectSimulator(innocent, metadata=LISTED, fault="drip") as slow:
         suspect_id = add(accuser, slow)
         page = tab.go(f"/suspects/{suspect_id}")
-        before = tests_today(tab)
+        before = counted_today(tab)
         tab.go("/suspects/new")
         page.get_by_label("Address").fill(slow.url)
         began = time.monotonic()
@@ -218,7 +218,7 @@ def test_detection_ends_while_a_slow_endpoint_still_drips_and_is_counted(
         requests = len(slow.requests)
     tab.go(f"/suspects/{suspect_id}")
     # What was not sent is given back, up to the looks that may have been sent twice.
-    assert requests <= tests_today(tab) - before <= 3 * requests
+    assert requests <= counted_today(tab) - before <= 3 * requests
 
 
 def test_an_interface_is_derived_from_an_uploaded_file_and_free(tab: Tab, service: Service, accuser: Claimant) -> None:
