@@ -1,8 +1,7 @@
 """A dispute as its accused sees it: no account, no script; links that are guessed, answers that attack, times that pass."""
 
-import io
+import json
 import re
-import zipfile
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,8 +12,10 @@ from uuid import UUID
 
 import httpx2
 import pytest
+from typer.testing import CliRunner
 
 from app.canonical import sha256
+from app.cli.commands import main as trapstreet
 from app.db.engine import transaction
 from app.db.tables import DisputeRow
 from app.disputes.answers import MAX_FILE_BYTES, Said, add_answer
@@ -24,6 +25,7 @@ from app.disputes.links import token_of
 from app.disputes.second_runs import ask_second_run, find_second_run
 from app.errors import Conflict, ProofError
 from app.log.store import LogIdentity, check_log
+from app.merkle.checkpoint import verifier_key_text
 from app.protocol.bundle import check_bundle
 from app.protocol.records import MAX_ANSWERS, AnswerRecord, NoticeRecord
 from app.protocol.steps import check_steps
@@ -274,7 +276,7 @@ def test_nothing_changes_from_another_site(service: Service, hostile: Decided, p
 # --- what can be checked ----------------------------------------------------------------------------------------------
 
 
-def test_everything_downloads_and_recomputes_without_the_service(service: Service, decided: Decided):
+def test_everything_downloads_and_recomputes_without_the_service(service: Service, decided: Decided, tmp_path: Path):
     say(service, decided.token, words="to be checked")
     bundle = check_bundle(
         unpack(ask(service, f"/d/{decided.token}/evidence").content), AdapterCodec(), log_key=service.log_key()
@@ -290,7 +292,15 @@ def test_everything_downloads_and_recomputes_without_the_service(service: Servic
     changed = files | {name: files[name].replace(b"to be checked", b"to be chicked")}
     with pytest.raises(ProofError, match="hides another"):
         check_steps(changed, log_key=service.log_key())
-    assert zipfile.ZipFile(io.BytesIO(pack(files))).testzip() is None
+    file = tmp_path / "steps.zip"
+    file.write_bytes(pack(files))
+    log_key = verifier_key_text(ORIGIN, service.log_key())
+    for arguments, status in ((["--log-key", log_key], 0), ([], 3)):
+        said = CliRunner().invoke(trapstreet, ["check-steps", str(file), "--json", *arguments])
+        assert said.exit_code == status
+        assert json.loads(said.stdout)["endpoint"] == decided.suspect.url
+    file.write_bytes(pack(changed))
+    assert CliRunner().invoke(trapstreet, ["check-steps", str(file), "--log-key", log_key]).exit_code == 1
     with transaction(service.database.service) as session:
         assert check_log(session, service.log_key(), ORIGIN) > 0
 
