@@ -15,6 +15,7 @@ from fastapi import APIRouter, FastAPI
 
 from app import __version__
 from app.api import (
+    accused,
     api_keys,
     artifacts,
     derivations,
@@ -56,6 +57,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     suspects.router,
     derivations.router,
     disputes.router,
+    accused.router,
     webhooks.router,
     log.router,
 )

@@ -23,6 +23,7 @@ from app.protocol.derivation import DerivationHead, DerivationQuery, MetadataAns
 from app.protocol.figures import Standing, Trust
 from app.protocol.interface import Interface, InterfaceOrigin
 from app.protocol.records import ENTRIES, AnswerFile, AnswerRecord, FilingRecord, NoticeRecord, Policy
+from app.protocol.steps import Revealed, StepList
 from app.protocol.transcript import AskedQuery, Query, Role
 from app.settings import Settings
 from app.suspects.adapters import ADAPTERS
@@ -78,6 +79,8 @@ RECORDS: tuple[type[Record], ...] = (
         NoticeRecord,
         AnswerRecord,
         AnswerFile,
+        StepList,
+        Revealed,
         Policy,
         Interface,
         InterfaceOrigin,

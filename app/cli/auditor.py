@@ -1,4 +1,4 @@
-"""Commands of an auditor: check, replay, check-vectors. No server, no database, no torch."""
+"""Commands of an auditor: check, check-steps, replay, check-vectors. No server, no database, no torch."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,7 +13,8 @@ from app.cli.output import EXIT_NO, EXIT_UNAUTHENTICATED, JsonFlag, console, rep
 from app.errors import Malformed, ProofError
 from app.merkle.checkpoint import parse_verifier_key
 from app.protocol.bundle import MAX_FILE_BYTES, Checked, check_bundle
-from app.protocol.records import BITS
+from app.protocol.records import BITS, AnswerRecord, NoticeRecord
+from app.protocol.steps import check_steps as hold_steps
 from app.protocol.vectors import find_difference
 from app.protocol.verdict import decide
 from app.storage.archive import unpack
@@ -26,6 +27,7 @@ LogKeyOption = Annotated[
 ArbiterKey = Annotated[
     list[str] | None, typer.Option("--arbiter-key", help="An arbiter's public key in hex. Repeatable.")
 ]
+Steps = Annotated[Path, typer.Argument(help="The steps of a dispute: the file, or a folder with its files.")]
 Bundle = Annotated[Path, typer.Argument(help="An evidence bundle: the file, or a folder with its files.")]
 
 
@@ -97,6 +99,31 @@ def _summary(checked: Checked) -> Mapping[str, object]:
     }
 
 
+def check_steps(steps: Steps, log_key: LogKeyOption = "", as_json: JsonFlag = False) -> None:
+    """Hold what the accused was told, answered and asked for against the log, offline.
+
+    The file is the one of a dispute's link. Exit status as of `check`.
+    """
+    with reported(as_json=as_json):
+        checked = hold_steps(read_bundle(steps), log_key=read_log_key(log_key))
+        notice = next(record for record in checked.records.values() if isinstance(record, NoticeRecord))
+        result = {
+            "filing": notice.filing,
+            "endpoint": notice.endpoint,
+            "second_run_of": notice.second_run,
+            "steps": [f"{number} {entry.NAME} {entry.time}" for number, entry in checked.entries.items()],
+            "answers": [record.words for record in checked.records.values() if isinstance(record, AnswerRecord)],
+            "log": checked.checkpoint.origin,
+            "log_size": checked.checkpoint.size,
+            "authenticated": checked.is_authenticated,
+        }
+        show(result, as_json=as_json)
+    if not checked.is_authenticated:
+        if not as_json:
+            console.print("consistent, log not authenticated: give --log-key and compare the fingerprint")
+        raise typer.Exit(EXIT_UNAUTHENTICATED)
+
+
 def replay(
     bundle: Bundle,
     bits: Annotated[int, typer.Option(help="Strength to replay with: 64 or 80.")] = 80,
@@ -147,4 +174,4 @@ def parse_vectors(data: bytes) -> dict[str, object]:
     return value
 
 
-COMMANDS = (check, replay, check_vectors)
+COMMANDS = (check, check_steps, replay, check_vectors)

@@ -139,6 +139,7 @@ def verdict(
             found = client.get(f"/v1/disputes/{dispute_id}")
         names = ("state", "verdict", "reason", "asked", "matches", "log2_e", "paper_rule", "family", "verdict_index")
         result = {name: found[name] for name in names}
+        result["link_for_the_accused"] = client.get(f"/v1/disputes/{dispute_id}/accused")["link"]
         if out is not None and found["verdict"] is not None:
             check_writable(out)
             out.write_bytes(client.download(f"/v1/disputes/{dispute_id}/evidence"))

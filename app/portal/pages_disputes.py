@@ -7,6 +7,7 @@ Source: docs/protocol.md sections 6, 8 and 10.
 
 import math
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -15,9 +16,12 @@ from fastapi.responses import RedirectResponse, Response
 from markupsafe import Markup
 
 from app.db.tables import DisputeRow
+from app.disputes.claim import load_claim
 from app.disputes.course import list_disputes, load_dispute, load_statement, progress_of, record_of
+from app.disputes.links import token_of
 from app.disputes.live import LiveShelf
 from app.disputes.openings import withdraw
+from app.disputes.second_runs import find_own_filing
 from app.disputes.states import ASKING, DECIDED, FILED, WITHHELD_LIMIT, Needs
 from app.disputes.suspects import load_suspect
 from app.errors import Conflict, NotFound, TooLarge
@@ -84,7 +88,9 @@ def list_page(
 
 
 @router.get("/disputes/{dispute_id:uuid}")
-def page(request: Request, dispute_id: UUID, visitor: MayRead, session: InTransaction, service: ServiceOf) -> Response:
+def page(
+    request: Request, dispute_id: UUID, visitor: MayRead, session: InTransaction, service: ServiceOf, now: Now
+) -> Response:
     """Show a dispute: its course while it runs, then its verdict."""
     row = load_dispute(session, vendor_of(visitor), dispute_id)
     about: dict[str, Any] = {
@@ -104,6 +110,7 @@ def page(request: Request, dispute_id: UUID, visitor: MayRead, session: InTransa
         # The row says the verdict; everything else is in the bundle, which is downloaded in pieces.
         told = None
     words = (VERDICT_WORDS[row.verdict or ""], REASONS.get(row.reason or "", row.reason))
+    about |= _accused(session, row, now)
     return render(request, "disputes_verdict.html", visitor=visitor, told=told, words=words, **about)
 
 
@@ -175,6 +182,11 @@ def _told(row: DisputeRow, service: ServiceOf) -> ToldVerdict:
             f"the evidence of this dispute is larger than {MAX_READ_BUNDLE_BYTES} bytes, more than a page is made of: "
             "download the evidence bundle from the dispute's page and run `trapstreet check` on it"
         ) from error
+
+
+def _accused(session: InTransaction, row: DisputeRow, now: datetime) -> dict[str, Any]:
+    """Give the accused's side; every decided dispute has its link."""
+    return {"claim": load_claim(session, row, now), "token": token_of(row), "own_filing": find_own_filing(session, row)}
 
 
 def _file(data: bytes, media_type: str, name: str) -> Response:

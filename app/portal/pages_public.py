@@ -5,6 +5,7 @@ script; what strangers wrote is escaped, and their files are handed out as downl
 """
 
 import secrets
+from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response, StreamingResponse
@@ -14,15 +15,19 @@ from app.disputes.claim import Claim, load_claim
 from app.disputes.links import load_linked
 from app.disputes.second_runs import ask_second_run
 from app.disputes.step_files import pack_steps
-from app.errors import NotFound, Refused
+from app.errors import NotFound, Refused, TooLarge
 from app.portal.forms import FormWithFile, Typed
 from app.portal.rendering import render
+from app.portal.verdict_told import VerdictShelf
+from app.portal.verdict_words import REASONS, STEP_WORDS, VERDICT_WORDS
 from app.portal.visitors import Anyone
 from app.protocol.records import MAX_ANSWER_CHARACTERS, MAX_ANSWERS
 from app.storage.objects import iterate
-from app.web import InTransaction, Now, ServiceOf
+from app.web import InTransaction, Now, Service, ServiceOf
 
 router = APIRouter(prefix="/d")
+
+_verdicts = VerdictShelf()
 
 NUMBERS = [str(number) for number in range(1, MAX_ANSWERS + 1)]
 
@@ -30,16 +35,18 @@ LIMITS = {"characters": MAX_ANSWER_CHARACTERS, "answers": MAX_ANSWERS, "file_byt
 
 
 @router.get("/{token}")
-def read_claim(request: Request, _visitor: Anyone, token: str, session: InTransaction, now: Now) -> Response:
+def read_claim(
+    request: Request, _visitor: Anyone, token: str, session: InTransaction, service: ServiceOf, now: Now
+) -> Response:
     """Show the claim and what came of it."""
-    return _page(request, token, load_claim(session, load_linked(session, token), now), Typed())
+    return _page(request, service, token, load_claim(session, load_linked(session, token), now), Typed())
 
 
 @router.get("/{token}/outcome")
-def read_outcome(request: Request, token: str, session: InTransaction, now: Now) -> Response:
+def read_outcome(request: Request, token: str, session: InTransaction, service: ServiceOf, now: Now) -> Response:
     """Show the part of the page that changes while the verdict is computed."""
     claim = load_claim(session, load_linked(session, token), now)
-    return render(request, "public_outcome.html", token=token, claim=claim)
+    return render(request, "public_outcome.html", token=token, claim=claim, **_verdict(service, claim))
 
 
 @router.post("/{token}/answers")
@@ -59,7 +66,7 @@ def answer(  # what a request is given
         said = Said(typed.get("words"), typed.get("prior_art"), sent.file)
         add_answer(session, service.identity, service.store, dispute, said, secrets.token_bytes(32), now)
     if typed.errors:
-        return _page(request, token, load_claim(session, dispute, now), typed, status=422)
+        return _page(request, service, token, load_claim(session, dispute, now), typed, status=422)
     return RedirectResponse(f"/d/{token}#answers", 303)
 
 
@@ -74,7 +81,7 @@ def ask_again(
         ask_second_run(session, service.identity, dispute, now)
     except Refused as error:
         typed.errors["second_run"] = error.message
-        return _page(request, token, load_claim(session, dispute, now), typed, status=409)
+        return _page(request, service, token, load_claim(session, dispute, now), typed, status=409)
     return RedirectResponse(f"/d/{token}#second-run", 303)
 
 
@@ -116,7 +123,16 @@ def _attached(name: str) -> dict[str, str]:
     return {"Content-Disposition": f'attachment; filename="{name}"'}
 
 
-def _page(request: Request, token: str, claim: Claim, typed: Typed, status: int = 200) -> Response:
+def _verdict(service: Service, claim: Claim) -> dict[str, Any]:
+    words = (VERDICT_WORDS.get(claim.verdict or "", ""), REASONS.get(claim.reason or "", claim.reason))
+    try:
+        told = None if claim.bundle_sha256 is None else _verdicts.read(service.store, claim.bundle_sha256)
+    except TooLarge:
+        told = None
+    return {"told": told, "words": words}
+
+
+def _page(request: Request, service: Service, token: str, claim: Claim, typed: Typed, *, status: int = 200) -> Response:
     return render(
         request,
         "public_dispute.html",
@@ -126,4 +142,6 @@ def _page(request: Request, token: str, claim: Claim, typed: Typed, status: int 
         claim=claim,
         typed=typed,
         limits=LIMITS,
+        step_words=STEP_WORDS,
+        **_verdict(service, claim),
     )

@@ -85,3 +85,16 @@ STATE_WORDS: Final = {
     "withdrawn": "Withdrawn: the record is being closed",
     "decided": "Decided",
 }
+
+STEP_WORDS: Final = {
+    "filed": "The claim was filed, with family {family}, as filing {ordinal} of the mark; the log did not say against whom.",
+    "challenge_drawn": "The order of the questions was drawn: {triggers} secret inputs in {blocks} blocks.",
+    "block_probed": "A block was asked and its answers were sealed, before its labels were opened (block {block}, from 0).",
+    "probing_ended": "Nothing further is asked, after {asked} inputs with {matches} matches.",
+    "withdrawn": "The claimant withdrew, after {asked} inputs with {matches} matches.",
+    "notice": "The link to this page was made: from here on the accused may know.",
+    "verdict": "The verdict was logged: {verdict}, after {asked} inputs with {matches} matches.",
+    "answer": "The accused answered (answer {number}).",
+    "second_run_asked": "The accused asked for a second run; the claimant may file until {until}.",
+    "second_run_filed": "The claimant filed again, and nothing is asked any more in that dispute.",
+}

@@ -133,24 +133,27 @@ def _check_entries(files: Mapping[str, bytes], listed: StepList, key: bytes) -> 
 
 
 def _check_order(listed: StepList, entries: Mapping[int, Entry]) -> None:
-    filing, *others = entries.values()
-    if not isinstance(filing, FilingEntry):
+    if not isinstance(entries[listed.filing], FilingEntry):
         raise ProofError(f"entry {listed.filing} is no filing")
-    for number, entry in list(entries.items())[1:]:
+    steps = {number: entry for number, entry in entries.items() if number != listed.filing}
+    for number, entry in steps.items():
         if not isinstance(entry, NoticeEntry | AnswerEntry | SecondRunEntry | VerdictEntry):
             raise ProofError(f"entry {number} is no step of a dispute")
         if entry.filing != listed.filing:
             raise ProofError(f"entry {number} is of filing {entry.filing}")
-    if not others or not isinstance(others[0], NoticeEntry):
-        raise ProofError("the notice does not come first")
-    for kind in (NoticeEntry, SecondRunEntry, VerdictEntry):
-        if sum(isinstance(entry, kind) for entry in others) > 1:
-            raise ProofError(f"there are several entries {kind.NAME!r}")
-    numbers = [entry.number for entry in others if isinstance(entry, AnswerEntry)]
+    found = {
+        kind: [(number, entry) for number, entry in steps.items() if isinstance(entry, kind)]
+        for kind in (NoticeEntry, AnswerEntry, SecondRunEntry, VerdictEntry)
+    }
+    if len(found[NoticeEntry]) != 1 or found[NoticeEntry][0][0] != min(steps):
+        raise ProofError("there is one notice, and it comes first")
+    if len(found[VerdictEntry]) > 1 or len(found[SecondRunEntry]) > 1:
+        raise ProofError("there are several verdicts, or several requests for a second run")
+    numbers = [entry.number for _, entry in found[AnswerEntry] if isinstance(entry, AnswerEntry)]
     if numbers != list(range(1, len(numbers) + 1)):
         raise ProofError("the answers are not numbered in their order")
-    verdicts = [number for number, entry in entries.items() if isinstance(entry, VerdictEntry)]
-    for number, entry in entries.items():
+    verdicts = [number for number, _ in found[VerdictEntry]]
+    for number, entry in found[SecondRunEntry]:
         if isinstance(entry, SecondRunEntry) and (verdicts != [entry.verdict] or number < entry.verdict):
             raise ProofError("the second run was asked for of another verdict, or before it")
 

@@ -29,7 +29,7 @@ from tests.unit.protocol.dispute_in_memory import (
     play,
     seed,
 )
-from tests.unit.protocol.examples import ANSWER, ENTRY_EXAMPLES, NOTICE, SMALL
+from tests.unit.protocol.examples import ANSWER, ENTRY_EXAMPLES, NOTICE, SMALL, STEP_LIST
 
 HERE = Path(__file__).parent
 
@@ -84,6 +84,7 @@ def record_cases() -> Cases:
         "filing-record": SMALL.evidence.record,
         "notice-record": NOTICE,
         "answer-record": ANSWER,
+        "step-list": STEP_LIST,
         "query": SMALL.evidence.queries[0].record,
         "asked-query": SMALL.evidence.queries[0],
         "statement": STATEMENT,

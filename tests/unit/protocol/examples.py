@@ -21,6 +21,7 @@ from app.protocol.records import (
     WorkerKeyEntry,
     parse_entry,
 )
+from app.protocol.steps import Revealed, StepList
 from tests.unit.protocol.dispute_in_memory import Plan, bundle_of, play
 
 TIME = "2026-01-31T12:00:00Z"
@@ -50,4 +51,11 @@ ANSWER = AnswerRecord(
     words="We trained this model ourselves, in 2024.",
     prior_art="",
     file=AnswerFile(name="training log.txt", sha256=sha256(b"log"), size=3),
+)
+STEP_LIST = StepList(
+    log="log.example.org",
+    log_key=bytes(32),
+    filing=2,
+    entries=(2, 5, 6),
+    revealed=(Revealed(5, bytes(32)), Revealed(6, bytes(32))),
 )

@@ -14,6 +14,7 @@ from app.keys.trigger_set import Family, check_families, parse_input
 from app.protocol.bundle import check_bundle
 from app.protocol.interface import BY_CLAIMANT, Interface, LabelMap, interface_bits
 from app.protocol.records import AnswerRecord, FilingRecord, NoticeRecord, parse_entry, verify_hidden
+from app.protocol.steps import StepList
 from app.protocol.transcript import AskedQuery, Query
 from app.signature import verify_signature
 from tests.unit.protocol.dispute_in_memory import JsonCodec
@@ -25,6 +26,7 @@ PARSERS = {
     "filing-record": FilingRecord.parse,
     "notice-record": NoticeRecord.parse,
     "answer-record": AnswerRecord.parse,
+    "step-list": StepList.parse,
     "query": Query.parse,
     "asked-query": AskedQuery.parse,
     "statement": Statement.parse,

@@ -17,8 +17,9 @@ from app.keys.statement import Statement, parse_statement
 from app.keys.trigger_set import ImageInput, TensorInput, parse_input
 from app.protocol.bundle import Course, EvidenceList, Index, Openings
 from app.protocol.records import AnswerRecord, FilingRecord, NoticeRecord, parse_entry
+from app.protocol.steps import StepList
 from app.protocol.transcript import AskedQuery, Query
-from tests.unit.protocol.examples import ANSWER, ENTRY_EXAMPLES, FILES, NOTICE, SMALL
+from tests.unit.protocol.examples import ANSWER, ENTRY_EXAMPLES, FILES, NOTICE, SMALL, STEP_LIST
 
 
 class Parser(NamedTuple):
@@ -44,6 +45,7 @@ PARSERS = {
     "filing-record": record(FilingRecord, SMALL.evidence.record.encode()),
     "notice-record": record(NoticeRecord, NOTICE.encode()),
     "answer-record": record(AnswerRecord, ANSWER.encode()),
+    "step-list": record(StepList, STEP_LIST.encode()),
     "query": record(Query, SMALL.evidence.queries[0].record.encode()),
     "asked-query": record(AskedQuery, SMALL.evidence.queries[0].encode()),
     "cover-set": Parser(parse_cover_set, CoverSet.encode, encode_cover_set(KEY.inputs[:1])),

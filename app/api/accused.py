@@ -1,0 +1,109 @@
+"""What the accused of a dispute is told, answers and asks for, as the claimant sees it.
+
+Trust: words and file names come from whoever has the link.
+"""
+
+from typing import Any
+from uuid import UUID
+
+from fastapi import APIRouter
+from pydantic import Field
+
+from app.api.dependencies import Reader
+from app.api.fields import Answer, Hex32, LogNumber, Moment
+from app.api.problems import WITH_KEY, problems
+from app.disputes import answers, lifecycle, second_runs
+from app.disputes.course import load_dispute
+from app.disputes.links import find_link
+from app.web import InTransaction, Now, ServiceOf
+
+router = APIRouter(prefix="/disputes", tags=["disputes"], responses=WITH_KEY)
+
+
+class AnswerFileView(Answer):
+    """A file that came with an answer; nobody has looked into it."""
+
+    name: str
+    sha256: Hex32
+    size: int
+    url: str = Field(description="Where it is downloaded, by whoever has the link.")
+
+
+class AnswerView(Answer):
+    """An answer of the accused, in its own words."""
+
+    number: int = Field(examples=[1])
+    words: str
+    prior_art: str
+    file: AnswerFileView | None
+    entry_index: int = Field(description="The log's entry that hides the answer.", examples=[17])
+    created_at: Moment
+
+
+class SecondRunView(Answer):
+    """The accused's wish for a second run: your next filing against the same endpoint until then answers it."""
+
+    entry_index: int
+    asked_at: Moment
+    until: Moment
+    families_left: int = Field(description="Families of the registration that nobody had filed when it was asked for.")
+    filed_dispute_id: UUID | None = Field(description="What you filed upon it. The accused learns of it later.")
+
+
+class StepView(Answer):
+    """One step of the dispute."""
+
+    kind: str = Field(examples=["block_probed"])
+    at: Moment
+    entry_index: LogNumber | None
+    details: dict[str, Any]
+
+
+class AccusedView(Answer):
+    """The accused's side of a dispute."""
+
+    link: str | None = Field(
+        description="What to hand to the accused: it reads the claim there and answers without an account. Null until "
+        "nothing is asked any more."
+    )
+    answers: list[AnswerView]
+    second_run: SecondRunView | None
+    steps: list[StepView]
+
+
+@router.get("/{dispute_id}/accused", operation_id="read_accused", responses=problems(404))
+def read_accused(dispute_id: UUID, caller: Reader, session: InTransaction, service: ServiceOf, now: Now) -> AccusedView:
+    """Read the link for the accused, what it answered and asked for, and every step of the dispute."""
+    row = load_dispute(session, caller.vendor_id, dispute_id)
+    token, run = find_link(session, row), second_runs.find_second_run(session, row, now)
+    link = None if token is None else f"{service.portal_origin}/d/{token}"
+    return AccusedView(
+        link=link,
+        answers=[_answer(found, link or "") for found in answers.list_answers(session, row)],
+        second_run=None
+        if run is None
+        else SecondRunView(
+            entry_index=run.entry_index,
+            asked_at=run.asked_at,
+            until=run.until,
+            families_left=run.families_left,
+            filed_dispute_id=second_runs.find_own_filing(session, row),
+        ),
+        steps=[
+            StepView(kind=step.kind, at=step.created_at, entry_index=step.entry_index, details=step.details)
+            for step in lifecycle.list_steps(session, row)
+        ],
+    )
+
+
+def _answer(answer: answers.Answer, link: str) -> AnswerView:
+    record, file = answer.record, answer.record.file
+    url = f"{link}/answers/{record.number}/file"
+    return AnswerView(
+        number=record.number,
+        words=record.words,
+        prior_art=record.prior_art,
+        file=None if file is None else AnswerFileView(name=file.name, sha256=file.sha256, size=file.size, url=url),
+        entry_index=answer.entry_index,
+        created_at=answer.created_at,
+    )
