@@ -28,10 +28,11 @@ PAGES: Sequence[tuple[str, str, Sequence[str]]] = (
     ("suspect", "/suspects", ("/suspects/",)),
     ("disputes", "/disputes", ()),
     ("dispute", "/disputes", ("/disputes/",)),
+    ("accused", "/disputes", ("/disputes/", "/d/")),
+    ("survival", "/survival-reports", ()),
     ("account", "/account", ()),
-    ("log", "/log", ()),
-    ("log-entry", "/log", ("/log/",)),
-    ("verify", "/verify", ()),
+    ("members", "/vendor/members", ()),
+    ("webhooks", "/vendor/webhooks", ()),
 )
 NEW = ("/registrations/new", "/embeddings/new", "/suspects/new", "/disputes/new")
 
