@@ -14,7 +14,8 @@ demo: $(VENV)/.demo  ## show the whole service at work: about two minutes after 
 	$(RUN)/trapstreet demo
 
 test: $(VENV)/.test lint  ## run all checks and all tests that need no other server
-	$(RUN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered
+	$(RUN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered tests/unit tests/test_architecture.py
+	$(RUN)/python -m pytest -n 2 --dist loadfile --ignore tests/unit --ignore tests/test_architecture.py
 
 test-interop: $(VENV)/.test  ## ask eight real model servers about a stolen network: 9 GB of environments, a quarter of an hour
 	$(RUN)/python -m pytest -m interop tests/interop
