@@ -30,7 +30,7 @@ function upload(file, what) {
         said = null;
       }
       if (request.status === 201) resolve(said.sha256);
-      else reject(new Error(request.status === 401 ? "your session has ended: sign in again in another tab and try again here; nothing is lost" : (said?.detail ?? `${what} was refused with status ${request.status}`)));
+      else reject(new Error(request.status === 401 ? service.SESSION_ENDED : (said?.detail ?? `${what} was refused with status ${request.status}`)));
     };
     request.onerror = () => reject(new Error(`${what} did not arrive: check the connection and try again`));
     request.send(file);

@@ -1,9 +1,10 @@
 // Registering a watermark: triggers, marking key and commitments are made here; root, statement and signature leave.
 
-import { ask, bytesOf, doing, save, tell } from "./files.js";
+import { bytesOf, doing, save, tell } from "./files.js";
 import { KeyProblem, newMarkingKey, openVendorKey, sealKeyFile } from "./keys.js";
 import { leafHash, rootOf, treeOf } from "./merkle.js";
 import { PROTOCOL, canonicalJson, fromBase64, hex, lp, sha256, tag, u32, utf8 } from "./protocol.js";
+import * as service from "./service.js";
 import { abstract, apartFrom, fromFiles, nearPairs, noise, show } from "./triggers.js";
 
 const SHOWN = 12;
@@ -122,7 +123,7 @@ place("register").addEventListener("submit", (event) => {
     };
     const text = canonicalJson(statement);
     const signature = hex(await vendor.sign(utf8(text)));
-    const answer = await ask("POST", "/v1/registrations", { statement: text, signature });
+    const answer = await service.post("/v1/registrations", { statement: text, signature });
     window.location.assign(`/registrations/${answer.id}`);
   });
 });
