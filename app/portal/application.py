@@ -29,6 +29,7 @@ from app.portal import (
     pages_public,
     pages_registrations,
     pages_vendors,
+    pages_verify,
     pages_webhooks,
 )
 from app.portal.forms import read_form
@@ -63,6 +64,7 @@ ROUTERS = (
     pages_public.router,
     pages_registrations.router,
     pages_vendors.router,
+    pages_verify.router,
     pages_webhooks.router,
 )
 
