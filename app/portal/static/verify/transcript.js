@@ -204,7 +204,8 @@ function checkLabelOpening(statement, commitment, { index, label, label_key: key
 // --- 5 ----------------------------------------------------------------------------------------------------------------
 
 async function checkBlocks(evidence) {
-  const asked = Map.groupBy(evidence.queries, ({ block }) => block);
+  const asked = new Map(evidence.queries.map(({ block }) => [block, []]));
+  for (const query of evidence.queries) asked.get(query.block).push(query);
   if (evidence.queries.some((query, at) => query.record.n !== at)) refuse("queries are not numbered from 0 without gaps");
   const logged = new Map(evidence.blocks.map((block) => [expect(block, "block").block, block]));
   const isSame = logged.size === asked.size && [...asked.keys()].every((number) => logged.has(number));
