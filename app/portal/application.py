@@ -27,6 +27,7 @@ from app.portal import (
     pages_feeds,
     pages_filing,
     pages_home,
+    pages_log,
     pages_members,
     pages_new_suspect,
     pages_public,
@@ -35,6 +36,7 @@ from app.portal import (
     pages_survival,
     pages_suspects,
     pages_vendors,
+    pages_verify,
     pages_webhooks,
 )
 from app.portal.forms import read_form
@@ -67,6 +69,7 @@ ROUTERS = (
     pages_embeddings.router,
     pages_feeds.router,
     pages_home.router,
+    pages_log.router,
     pages_members.router,
     pages_new_suspect.router,
     pages_public.router,
@@ -75,6 +78,7 @@ ROUTERS = (
     pages_survival.router,
     pages_suspects.router,
     pages_vendors.router,
+    pages_verify.router,
     pages_webhooks.router,
 )
 

@@ -7,11 +7,21 @@ const encoder = new TextEncoder();
 
 export const utf8 = (text) => encoder.encode(text);
 
-export const hex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+const PAIRS = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0"));
 
+export function hex(bytes) {
+  let text = "";
+  for (const byte of bytes) text += PAIRS[byte];
+  return text;
+}
+
+// Requests of a bundle are megabytes of hex, so no pattern of pairs: it would exhaust the stack.
 export function fromHex(text) {
-  if (!/^([0-9a-f]{2})*$/.test(text)) throw new Error("not lower-case hex");
-  return Uint8Array.from(text.match(/../g) ?? [], (pair) => parseInt(pair, 16));
+  if (text.length % 2 || /[^0-9a-f]/.test(text)) throw new Error("not lower-case hex");
+  const bytes = new Uint8Array(text.length / 2);
+  const digit = (at) => (text.charCodeAt(at) < 58 ? text.charCodeAt(at) - 48 : text.charCodeAt(at) - 87);
+  for (let at = 0; at < bytes.length; at += 1) bytes[at] = 16 * digit(2 * at) + digit(2 * at + 1);
+  return bytes;
 }
 
 export function base64(bytes) {

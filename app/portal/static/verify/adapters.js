@@ -1,0 +1,290 @@
+// The served protocols: what surrounds an input in a request, and where the answer stands in a response. One entry an adapter
+// of app/suspects/adapters. `oip_v2` with raw tensors, `gradio` and `replicate` are not read here.
+
+import { PROTOCOL, utf8 } from "../protocol.js";
+import { Misbehaved, answerFrom, answerToOne, fieldOf, insideEnvelope, itemOf, labelAnswer, labelsAnswer, misbehaved, onlyItemOf, parseAnswerBody, refuseReportedError, saidIn, scoresAnswer } from "./answers.js";
+import { choice, flag, has, isObject, jsonObject, nullable, record, refuse, text } from "./canonical.js";
+import { BODY_ENCODINGS, NUMBER_ENCODINGS, NotHere, TEXT_ENCODINGS, parsePreprocessing, readBody, readInput, sentShape, usualEncoding } from "./inputs.js";
+import { NotJson, isWhole, parseLoose } from "./loose_json.js";
+
+const HOLE = Object.freeze({ hole: PROTOCOL });
+const SEGMENT = "[A-Za-z0-9_~\\-][A-Za-z0-9._~\\-]*";
+const ROUTE = `${SEGMENT}(?:/${SEGMENT})*`;
+const segment = () => text(1, 200, SEGMENT);
+const name = () => text(1, 200);
+const JSON_ENCODINGS = [...NUMBER_ENCODINGS, ...TEXT_ENCODINGS];
+
+// Options with their defaults, read by a form.
+function optionsOf(defaults, form, given) {
+  const known = { ...defaults, ...given };
+  form(known);
+  return known;
+}
+
+// --- servers whose owner writes route and JSON ----------------------------------------------------------------------------
+
+const ROUTED = record("", {
+  route: nullable(text(0, 200, `(?:${ROUTE})?`)),
+  input_name: nullable(text(0, 200, '[^\\x00-\\x1f\\x7f"\\\\]*')),
+  batch: flag(),
+  encoding: nullable(choice(...JSON_ENCODINGS, ...BODY_ENCODINGS, "png_file", "jpeg_file")),
+});
+
+const routed = (usualName, usualPicture) => ({
+  frame(given, rules, kind) {
+    const known = optionsOf({ route: null, input_name: null, batch: false, encoding: null }, ROUTED, given);
+    const encoding = known.encoding ?? usualEncoding(usualPicture, rules, kind);
+    if (encoding.endsWith("_file")) {
+      if (known.input_name === "" || known.batch) refuse("a form's file has a name and no array");
+      return { body: null, encoding: encoding.slice(0, -5), file: known.input_name || usualName };
+    }
+    if (BODY_ENCODINGS.includes(encoding)) {
+      if (known.input_name !== null || known.batch) refuse("a picture as the whole body has neither name nor array");
+      return { body: null, encoding };
+    }
+    const field = known.input_name ?? usualName;
+    const value = known.batch ? [HOLE] : HOLE;
+    return { body: field ? { [field]: value } : value, encoding };
+  },
+  read(options, response, scoreCount) {
+    refuseReportedError(response);
+    return answerToOne(insideEnvelope(response), scoreCount);
+  },
+});
+
+// --- any JSON ---------------------------------------------------------------------------------------------------------------
+
+const GENERIC = record("", { template: jsonObject(), path: text(1, 1000), result: choice("scores", "label", "labels", "any") });
+const PLACEHOLDERS = [...NUMBER_ENCODINGS.slice(2), ...TEXT_ENCODINGS];
+const FORBIDDEN = ["||", "&&", "(", "[?", "`", "'", "|", "{", "[]", ".*", ":", "[-"];
+const STEP = /(?:(?:^|(?<!^)\.)(?:(?<name>[A-Za-z_][A-Za-z0-9_]*)|(?<quoted>"(?:[^"\\]|\\.)*"))|\[(?:(?<index>0|[1-9][0-9]{0,5})|(?<each>\*))\])/y;
+
+function placeholderOf(value, found = []) {
+  if (Array.isArray(value)) value.forEach((item) => placeholderOf(item, found));
+  else if (isObject(value)) {
+    if (Object.keys(value).some((key) => key.startsWith("$"))) {
+      if (Object.keys(value).length !== 1 || !PLACEHOLDERS.includes(value.$input)) refuse(`a placeholder is {"$input": TYPE}, TYPE one of ${PLACEHOLDERS.join(", ")}`);
+      found.push(value);
+    } else Object.values(value).forEach((item) => placeholderOf(item, found));
+  }
+  return found;
+}
+
+function encodingIn(template) {
+  const found = placeholderOf(template);
+  if (found.length !== 1) refuse(`must hold exactly one input placeholder, not ${found.length}`);
+  return found[0].$input;
+}
+
+function withHole(value) {
+  if (Array.isArray(value)) return value.map(withHole);
+  if (!isObject(value)) return value;
+  return has(value, "$input") ? HOLE : Object.fromEntries(Object.entries(value).map(([key, item]) => [key, withHole(item)]));
+}
+
+function stepsOf(path) {
+  if (path === "@") return [];
+  const outside = path.replaceAll(/"(?:[^"\\]|\\.)*"/g, '""');
+  if (FORBIDDEN.some((sign) => outside.includes(sign))) refuse("not allowed: only field names, indices and [*]");
+  const steps = [];
+  for (let at = 0; at < path.length; at = STEP.lastIndex) {
+    STEP.lastIndex = at;
+    const found = STEP.exec(path)?.groups ?? refuse(`cannot be read from character ${at}`);
+    if (found.each) steps.push(null);
+    else if (found.index) steps.push(Number(found.index));
+    else steps.push(found.name ?? JSON.parse(found.quoted));
+  }
+  return steps;
+}
+
+function follow(value, steps) {
+  let here = value;
+  for (const [at, step] of steps.entries()) {
+    if (step === null) {
+      if (!Array.isArray(here)) misbehaved("wrong_shape");
+      return here.map((item) => follow(item, steps.slice(at + 1)));
+    }
+    here = typeof step === "number" ? itemOf(here, step) : fieldOf(here, step);
+  }
+  return here;
+}
+
+const generic = {
+  rules(options, preprocessing, kind, shape) {
+    GENERIC(options);
+    const isFloats = encodingIn(options.template).startsWith("floats") && kind === "image";
+    return parsePreprocessing({ ...(isFloats ? { dtype: "float32" } : {}), ...preprocessing }, kind, shape);
+  },
+  frame: ({ template }) => ({ body: withHole(template), encoding: encodingIn(template) }),
+  read({ path, result }, response, scoreCount) {
+    const value = follow(response, stepsOf(path));
+    return { scores: scoresAnswer, label: labelAnswer, labels: labelsAnswer, any: answerFrom }[result](value, scoreCount);
+  },
+};
+
+// --- protocols ----------------------------------------------------------------------------------------------------------------
+
+const KSERVE = record("", { model: segment(), encoding: choice(...JSON_ENCODINGS) });
+const OIP = record("", { model: segment(), version: nullable(segment()), input_name: name(), output_name: nullable(name()), datatype: nullable(choice("FP32", "UINT8")), binary: flag() });
+const OIP_DEFAULTS = { version: null, input_name: "input", output_name: null, datatype: null, binary: false };
+
+function oipOptions(given) {
+  const known = optionsOf(OIP_DEFAULTS, OIP, given);
+  if (known.binary) throw new NotHere("requests and answers with raw tensors are not read here");
+  return known;
+}
+
+function oipValues(output) {
+  const [shape, data] = [fieldOf(output, "shape"), fieldOf(output, "data")];
+  if (!Array.isArray(shape) || !shape.every((size) => isWhole(size) && size > 0 && size <= 65_536)) misbehaved("wrong_shape");
+  if ((shape.length > 1 && shape[0] !== 1) || shape.filter((size) => size > 1).length > 1) misbehaved("wrong_shape");
+  const isNested = Array.isArray(data) && data.length > 0 && Array.isArray(data[0]);
+  let level = [data];
+  for (const size of isNested ? shape : [shape.reduce((product, each) => product * each, 1)]) {
+    if (!level.every((item) => Array.isArray(item) && item.length === size)) misbehaved("wrong_shape");
+    level = level.flat(1);
+  }
+  return level;
+}
+
+const oip = {
+  frame(given, rules, kind, shape) {
+    const known = oipOptions(given);
+    const datatype = rules.dtype === "uint8" ? "UINT8" : "FP32";
+    if (known.datatype !== null && known.datatype !== datatype) refuse(`the preprocessing gives ${datatype}: change its dtype or this`);
+    const body = { inputs: [{ name: known.input_name, shape: [1, ...sentShape(rules, kind, shape)], datatype, data: HOLE }] };
+    if (known.output_name !== null) body.outputs = [{ name: known.output_name }];
+    return { body, encoding: "flat" };
+  },
+  read(given, response, scoreCount) {
+    const { output_name: wanted } = oipOptions(given);
+    const outputs = fieldOf(response, "outputs");
+    if (!Array.isArray(outputs)) misbehaved("wrong_shape");
+    const chosen = wanted === null ? outputs : outputs.filter((item) => fieldOf(item, "name") === wanted);
+    if (chosen.length !== 1) misbehaved(chosen.length ? "wrong_count" : "missing_field");
+    const datatype = fieldOf(chosen[0], "datatype");
+    const values = oipValues(chosen[0]);
+    if (datatype === "BYTES") return labelsAnswer(values);
+    if (values.length === 1 && typeof datatype === "string" && datatype.replace(/^U/, "").startsWith("INT")) return labelAnswer(values[0]);
+    return scoresAnswer(values, scoreCount);
+  },
+};
+
+const MLFLOW = record("", { envelope: choice("inputs", "instances", "dataframe_split"), input_name: nullable(name()), encoding: choice(...JSON_ENCODINGS) });
+const TF = record("", { model: segment(), version: nullable(segment()), columnar: flag(), signature_name: nullable(name()), input_name: nullable(name()), output_name: nullable(name()), encoding: choice(...NUMBER_ENCODINGS, "png_base64", "jpeg_base64") });
+const TF_DEFAULTS = { version: null, columnar: false, signature_name: null, input_name: null, output_name: null, encoding: "nested" };
+
+const tensorflow = {
+  frame(given) {
+    const known = optionsOf(TF_DEFAULTS, TF, given);
+    const value = known.encoding.endsWith("base64") ? { b64: HOLE } : HOLE;
+    const named = (item) => (known.input_name === null ? item : { [known.input_name]: item });
+    const body = known.columnar ? { inputs: named([value]) } : { instances: [named(value)] };
+    if (known.signature_name !== null) body.signature_name = known.signature_name;
+    return { body, encoding: known.encoding };
+  },
+  read(given, response, scoreCount) {
+    const known = optionsOf(TF_DEFAULTS, TF, given);
+    if (known.columnar) {
+      const outputs = fieldOf(response, "outputs");
+      const chosen = known.output_name === null ? outputs : fieldOf(outputs, known.output_name);
+      if (chosen instanceof Map) return answerFrom(new Map([...chosen].map(([key, column]) => [key, onlyItemOf(column)])), scoreCount);
+      return answerFrom(onlyItemOf(chosen), scoreCount);
+    }
+    const prediction = onlyItemOf(fieldOf(response, "predictions"));
+    return answerToOne(known.output_name === null ? prediction : fieldOf(prediction, known.output_name), scoreCount);
+  },
+};
+
+const ADAPTERS = {
+  bentoml: routed("image", "png_file"),
+  generic_json: generic,
+  kserve_v1: {
+    frame: (given) => ({ body: { instances: [HOLE] }, encoding: optionsOf({ encoding: "nested" }, KSERVE, given).encoding }),
+    read: (given, response, scoreCount) => answerFrom(onlyItemOf(fieldOf(response, "predictions")), scoreCount),
+  },
+  litserve: routed("input", "nested"),
+  mlflow: {
+    frame(given) {
+      const { envelope, input_name: field, encoding } = optionsOf({ envelope: "inputs", input_name: null, encoding: "nested" }, MLFLOW, given);
+      const rows = {
+        dataframe_split: () => ({ columns: [field ?? "image"], data: [[HOLE]] }),
+        instances: () => [field === null ? HOLE : { [field]: HOLE }],
+        inputs: () => (field === null ? [HOLE] : { [field]: [HOLE] }),
+      }[envelope]();
+      return { body: { [envelope]: rows }, encoding };
+    },
+    read(given, response, scoreCount) {
+      const predictions = fieldOf(response, "predictions");
+      return answerToOne(predictions instanceof Map && predictions.size === 1 ? [...predictions.values()][0] : predictions, scoreCount);
+    },
+  },
+  oip_v2: oip,
+  ray_serve: routed("image", "png"),
+  tf_serving: tensorflow,
+};
+
+// The adapters whose requests and answers are read here.
+export const READ_HERE = Object.keys(ADAPTERS);
+
+function adapterOf({ adapter }) {
+  if (!has(ADAPTERS, adapter)) throw new NotHere(`requests and answers of the adapter ${adapter} are not read here`);
+  return ADAPTERS[adapter];
+}
+
+// Finds what stands where the frame has its hole; the rest must be the frame and nothing else.
+function sentValue(frame, sent) {
+  const holes = [];
+  const other = () => refuse("the request holds something other than the input and its fixed frame");
+  const compare = (expected, value) => {
+    if (expected === HOLE) holes.push(value);
+    else if (Array.isArray(expected)) {
+      if (!Array.isArray(value) || value.length !== expected.length) other();
+      expected.forEach((item, at) => compare(item, value[at]));
+    } else if (isObject(expected)) {
+      const keys = Object.keys(expected);
+      if (!(value instanceof Map) || value.size !== keys.length || !keys.every((key) => value.has(key))) other();
+      keys.forEach((key) => compare(expected[key], value.get(key)));
+    } else if (expected !== value) other();
+  };
+  compare(frame, sent);
+  return holes[0];
+}
+
+const BOUNDARY = "trapstreet-7d1c5a0e93b84f62";
+
+function fileIn(body, field, encoding) {
+  const head = utf8(`--${BOUNDARY}\r\nContent-Disposition: form-data; name="${field}"; filename="image.${encoding}"\r\nContent-Type: image/${encoding}\r\n\r\n`);
+  const tail = utf8(`\r\n--${BOUNDARY}--\r\n`);
+  const isFramed = body.length >= head.length + tail.length && head.every((byte, at) => body[at] === byte) && tail.every((byte, at) => body[body.length - tail.length + at] === byte);
+  return isFramed ? body.subarray(head.length, body.length - tail.length) : refuse("the request is not a form with the picture and nothing else");
+}
+
+// Reads the canonical input out of a request's body.
+export async function decodeRequest(filed, body, { kind, shape }) {
+  const adapter = adapterOf(filed);
+  const rules = (adapter.rules ?? ((_, given) => parsePreprocessing(given, kind, shape)))(filed.options, filed.preprocessing, kind, shape);
+  const frame = adapter.frame(filed.options, rules, kind, shape);
+  if (frame.body === null) return readBody(frame.encoding, rules, frame.file ? fileIn(body, frame.file, frame.encoding) : body, kind, shape);
+  let sent;
+  try {
+    sent = parseLoose(body);
+  } catch (error) {
+    if (error instanceof NotJson) refuse(`the request is not JSON: ${error.message}`);
+    throw error;
+  }
+  return readInput(frame.encoding, rules, sentValue(frame.body, sent), kind, shape);
+}
+
+// Gives {labels, error}: the endpoint labels in a response, or the word for why there are none.
+export function readAnswer(filed, classCount, status, body, isRanking) {
+  const adapter = adapterOf(filed);
+  const scoreCount = filed.label_map.by === "index" ? classCount : null;
+  try {
+    const answer = adapter.read(filed.options, parseAnswerBody(status, body), scoreCount);
+    return { labels: isRanking ? answer.labels : saidIn(answer), error: "" };
+  } catch (error) {
+    if (error instanceof Misbehaved) return { labels: [], error: error.reason };
+    throw error;
+  }
+}
