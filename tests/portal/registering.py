@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 from playwright.sync_api import Page, Request
 
@@ -27,7 +27,7 @@ class Sent:
     posted: list[tuple[str, set[str]]] = field(default_factory=list)
 
     def hear(self, request: Request) -> None:
-        """Write a request down; a body that cannot be read shows in `posted` as one without fields."""
+        """Write a request down; one whose body cannot be read stands out in `posted`."""
         body = request.post_data_buffer or b""
         self.parts += [
             request.url.encode(),
@@ -35,8 +35,10 @@ class Sent:
             body,
         ]
         if request.method != "GET":
-            is_json = body.startswith(b"{")
-            self.posted.append((urlsplit(request.url).path, set(json.loads(body)) if is_json else set()))
+            fields = (
+                json.loads(body) if body.startswith(b"{") else dict(parse_qsl(body.decode("latin-1"))) or {"unread": 0}
+            )
+            self.posted.append((urlsplit(request.url).path, set(fields)))
 
     def leaked(self, secrets: dict[str, bytes]) -> list[str]:
         """Name the secrets that were sent in any of their forms."""
