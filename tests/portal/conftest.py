@@ -121,6 +121,14 @@ def tab(browser: Browser, service: Service) -> Iterator[Tab]:
 
 
 @pytest.fixture
+def maker(browser: Browser, service: Service) -> Iterator[Tab]:
+    """The browser of a person without a vendor."""
+    with opened(browser, origin_of(service), accept_downloads=True) as tab:
+        sign_in(tab, service)
+        yield tab
+
+
+@pytest.fixture
 def plain_tab(browser: Browser, service: Service) -> Iterator[Tab]:
     """A browser without JavaScript."""
     with opened(browser, origin_of(service), java_script_enabled=False) as tab:

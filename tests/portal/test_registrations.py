@@ -1,13 +1,11 @@
 """From nothing to a registered watermark in a browser that keeps its keys."""
 
+import base64
 import io
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
@@ -16,63 +14,17 @@ from playwright.sync_api import Browser, Page
 from app.canonical import sha256
 from app.keys.commitment import MarkingKey
 from app.keys.cover_set import encode_cover_set
-from app.keys.key_file import encode_key_file, parse_key_file
+from app.keys.key_file import encode_key_file
 from app.keys.labels import draw_labels, salt_of
 from app.keys.statement import parse_statement
-from app.keys.trigger_set import ImageInput
+from app.keys.trigger_set import ImageInput, parse_input
 from app.merkle.receipt import parse_receipt, verify_receipt
 from app.people.persons import AUDITOR
 from app.protocol.assessment import beacon_value
 from app.protocol.records import parse_entry
 from tests.flows.claimant import ORIGIN, Claimant, Service, sign_up
 from tests.portal.conftest import Tab, opened, origin_of, sign_in, vendor_id_of
-
-CLASSES = "circle\ncross\nbars"
-
-
-@pytest.fixture
-def maker(browser: Browser, service: Service) -> Iterator[Tab]:
-    """The browser of a person without a vendor."""
-    with opened(browser, origin_of(service), accept_downloads=True) as tab:
-        sign_in(tab, service)
-        yield tab
-
-
-@contextmanager
-def listening(page: Page) -> Iterator[list[str]]:
-    """Write down everything that the page sends."""
-    sent: list[str] = []
-    page.on("request", lambda request: sent.append(f"{request.url} {request.post_data or ''}"))
-    yield sent
-
-
-def become_vendor(tab: Tab, folder: Path, name: str) -> bytes:
-    """Make a vendor in the browser; gives its private key."""
-    page = tab.go("/vendors/new")
-    with page.expect_download() as saved:
-        page.get_by_role("button", name="Make a key").click()
-    key_file = folder / "vendor.key"
-    saved.value.save_as(key_file)
-    page.get_by_label("Name of the vendor").fill(name)
-    page.get_by_label("Contact").fill("marks@example.org")
-    page.get_by_label("The key file").set_input_files(key_file)
-    page.get_by_role("button", name="Sign and register").click()
-    page.wait_for_url(f"{tab.origin}/")
-    return bytes.fromhex(key_file.read_text())
-
-
-def make_triggers(page: Page, folder: Path, own: list[Path], passphrase: str) -> MarkingKey:
-    for label, value in [("Height", "8"), ("Width", "8"), ("Abstract", "6"), ("Noise", "5")]:
-        page.get_by_label(label).fill(value)
-    page.get_by_label("Channels").select_option("1")
-    page.get_by_label("Your own pictures").set_input_files(own)
-    page.get_by_label("Passphrase", exact=True).fill(passphrase)
-    page.get_by_label("The same again").fill(passphrase)
-    with page.expect_download() as saved:
-        page.get_by_role("button", name="Make the triggers").click()
-    key_file = folder / "marking-key.json"
-    saved.value.save_as(key_file)
-    return parse_key_file(key_file.read_bytes(), passphrase or None)
+from tests.portal.registering import CLASSES, PASSPHRASE, become_vendor, listening, make_triggers, read, ready
 
 
 def picture(path: Path, shade: int) -> Path:
@@ -97,9 +49,10 @@ def test_a_watermark_is_registered_and_no_secret_leaves_the_browser(maker: Tab, 
         private_key = become_vendor(maker, tmp_path, "Portal Vision Ltd")
         maker.go("/registrations")
         page.get_by_role("button", name="Register a watermark").click()
-        key = make_triggers(page, tmp_path, own, "a long passphrase")
+        key = make_triggers(page, tmp_path, own, PASSPHRASE)
         page.get_by_label("I have").check()
         page.get_by_label("Class names").fill(CLASSES)
+        page.get_by_label("Too few will do").check()
         page.get_by_label("Labelled covers").set_input_files(covers)
         page.get_by_label("Your vendor key file").set_input_files(tmp_path / "vendor.key")
         maker.check()
@@ -107,12 +60,50 @@ def test_a_watermark_is_registered_and_no_secret_leaves_the_browser(maker: Tab, 
         page.get_by_role("button", name="Sign and register").click()
         page.get_by_role("heading", name="Watermark of 13 triggers").wait_for()
     assert key.inputs[-2:] == tuple(map(grey, own))
-    secrets = [key.master, private_key, *key.inputs, *(key.label_key(at) for at in range(13))]
-    told = "".join(sent)
-    assert key.root().hex() in told
-    assert [secret for secret in secrets if secret.hex() in told] == []
-    assert "a long passphrase" not in told
+    assert sent.leaked({"root": key.root()}) == ["root"]
+    assert sent.leaked(secrets_of(key, private_key, tmp_path)) == []
+    assert sent.posted == [
+        ("/v1/vendors/challenges", set()),
+        ("/vendors", {"challenge", "contact", "name", "public_key", "signature"}),
+        ("/v1/registrations", {"statement", "signature"}),
+    ]
     labels_are_the_command_lines(maker, service, key, tmp_path)
+
+
+def secrets_of(key: MarkingKey, private_key: bytes, folder: Path) -> dict[str, bytes]:
+    """Name all that must stay: master, keys, inputs and their pixels, the key file plain and sealed, the passphrase."""
+    sealed = (folder / "marking-key.json").read_bytes()
+    secrets = {
+        "master": key.master,
+        "private key": private_key,
+        "passphrase": PASSPHRASE.encode(),
+        "plain file": encode_key_file(key),
+        "sealed file": sealed,
+        "sealed text": base64.b64decode(json.loads(sealed)["ciphertext"]),
+    }
+    for at, data in enumerate(key.inputs):
+        pixels = parse_input(data)
+        assert isinstance(pixels, ImageInput)
+        secrets |= {f"input {at}": data, f"pixels {at}": pixels.pixels, f"label key {at}": key.label_key(at)}
+    return secrets
+
+
+@pytest.mark.parametrize(
+    "leak",
+    [
+        "fetch('/', {method: 'POST', body: Uint8Array.from(given)})",
+        "fetch('/', {method: 'POST', body: given.map((byte) => byte.toString(16).padStart(2, '0')).join('')})",
+        "fetch('/', {headers: {'X-Told': btoa(String.fromCharCode(...given))}})",
+        "fetch('/?' + btoa(String.fromCharCode(...given)).replaceAll('+', '-').replaceAll('/', '_'))",
+        "fetch('/', {method: 'POST', body: JSON.stringify({told: given})})",
+    ],
+)
+def test_the_listener_hears_a_secret_in_every_form(tab: Tab, leak: str):
+    secret = bytes(range(224, 256)) + bytes(range(31))
+    tab.go("/")
+    with listening(tab.page) as sent:
+        tab.page.evaluate(f"async (given) => {{ await {leak}; }}", list(secret))
+    assert sent.leaked({"secret": secret, "other": secret[::-1]}) == ["secret"]
 
 
 def labels_are_the_command_lines(tab: Tab, service: Service, key: MarkingKey, folder: Path) -> None:
@@ -121,7 +112,7 @@ def labels_are_the_command_lines(tab: Tab, service: Service, key: MarkingKey, fo
     tab.check()
     tab.check_phone()
     page.get_by_label("Marking key file").set_input_files(folder / "marking-key.json")
-    page.get_by_label("Passphrase, if").fill("a long passphrase")
+    page.get_by_label("Passphrase, if").fill(PASSPHRASE)
     page.get_by_role("button", name="Compute the labels").click()
     with page.expect_download() as saved:
         page.get_by_role("button", name="Save the labels").click()
@@ -141,11 +132,6 @@ def labels_are_the_command_lines(tab: Tab, service: Service, key: MarkingKey, fo
     assert json.loads((folder / "labels.json").read_text()) == draw_labels(key, salt, 3)
     assert [family.name for family in statement.families] == ["abstract", "noise", "own"]
     assert statement.covers is not None
-
-
-def read(page: Page, path: str) -> dict[str, Any]:
-    answer: dict[str, Any] = page.request.get(f"{page.url.split('/registrations')[0]}{path}").json()
-    return answer
 
 
 def test_what_is_wrong_is_said_and_what_was_typed_stays(maker: Tab, service: Service, tmp_path: Path):
@@ -173,6 +159,13 @@ def test_what_is_wrong_is_said_and_what_was_typed_stays(maker: Tab, service: Ser
     with page.expect_download():
         make.click()
     page.get_by_label("I have").check()
+    page.get_by_label("Class names").fill("one\ntwo")
+    page.get_by_label("Your vendor key file").set_input_files(tmp_path / "vendor.key")
+    with listening(page) as sent:
+        page.get_by_role("button", name="Sign and register").click()
+        problem.get_by_text("noise (4 triggers): a dispute asks one family, and with 2 classes").wait_for()
+    assert sent.posted == []
+    page.get_by_label("Too few will do").check()
     other = tmp_path / "other.key"
     other.write_text("11" * 32)
     refusals = [
@@ -203,9 +196,31 @@ def test_labels_are_refused_for_another_key_and_a_file_of_the_command_line_opens
     page.get_by_label("Marking key file").set_input_files(right)
     page.get_by_role("button", name="Compute the labels").click()
     page.get_by_role("button", name="Save the labels").wait_for()
+    tab.check()
+    tab.check_phone()
+    rows_show_each_trigger(page, vendor)
     counts = [int(cell) for cell in page.locator("#drawn td:nth-child(2)").all_inner_texts()]
     drawn = list(vendor.labels.values())
     assert counts == [drawn.count(label) for label in range(10)]
+
+
+def rows_show_each_trigger(page: Page, vendor: Claimant) -> None:
+    """Hold number, picture and label of the first two pages of triggers to the key's."""
+    statement = json.loads(page.locator("#facts").inner_text())["statement"]
+    names = statement["classes"]
+    for start in (0, 50):
+        page.get_by_text(f"Triggers {start} to {start + 49} of {len(vendor.key.inputs)}").wait_for()
+        rows = page.locator("#each tr").evaluate_all(
+            "rows => rows.map((row) => [...row.cells].map((cell) => cell.textContent))"
+        )
+        assert rows == [[str(at), "", names[vendor.labels[vendor.key.inputs[at]]]] for at in range(start, start + 50)]
+        shown = page.get_by_label(f"trigger {start + 3}", exact=True).evaluate(
+            "canvas => [...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data]"
+        )
+        expected = parse_input(vendor.key.inputs[start + 3])
+        assert isinstance(expected, ImageInput)
+        assert shown[::4] == list(expected.pixels[:: expected.channels])
+        page.get_by_role("button", name="Later").click()
 
 
 def test_who_may_not_register_is_told_and_strangers_find_nothing(
@@ -244,10 +259,7 @@ def test_a_vendors_name_is_text_and_a_bad_one_comes_back(maker: Tab, service: Se
 def test_a_key_made_in_the_browser_serves_the_command_line(maker: Tab, service: Service, tmp_path: Path):
     become_vendor(maker, tmp_path, "Both Ways Ltd")
     page = maker.go("/registrations/new")
-    key = make_triggers(page, tmp_path, [], "")
-    page.get_by_label("I have").check()
-    page.get_by_label("Class names").fill(CLASSES)
-    page.get_by_label("Your vendor key file").set_input_files(tmp_path / "vendor.key")
+    key = ready(page, tmp_path)
     page.get_by_role("button", name="Sign and register").click()
     page.get_by_role("heading", name="Labels").wait_for()
     registration_id = page.url.rpartition("/")[2]

@@ -2,7 +2,10 @@
 
 import { bytesOf, doing, save } from "./files.js";
 import { KeyProblem, openKeyFile, saltOf } from "./keys.js";
+import { pictureOf } from "./pictures.js";
 import { fromHex, hex, sha256, utf8 } from "./protocol.js";
+
+const PAGE = 50;
 
 const place = (id) => document.getElementById(id);
 const form = place("labels");
@@ -18,14 +21,33 @@ form?.addEventListener("submit", (event) => {
     const salt = await saltOf(opened, root, await sha256(utf8(entry)));
     const labels = await Promise.all(key.inputs.map((_, at) => key.labels?.[at] ?? key.drawLabel(salt, at, statement.classes.length)));
     const counts = statement.classes.map((name, at) => [name, labels.filter((label) => label === at).length]);
-    place("drawn").replaceChildren(...counts.map(([name, many]) => row(name, many)));
+    place("drawn").replaceChildren(...counts.map(([name, many]) => row(name, `${many}`)));
+    turnTo(0, key, labels, statement.classes);
     place("drawn-table").hidden = false;
     place("save-labels").onclick = () => save(utf8(`${JSON.stringify(labels)}\n`), "labels.json", "application/json");
   });
 });
 
+// Shows the triggers from `start` on, one page of them.
+function turnTo(start, key, labels, classes) {
+  const end = Math.min(start + PAGE, labels.length);
+  const shown = Array.from({ length: end - start }, (_, at) => start + at);
+  place("each").replaceChildren(...shown.map((at) => row(`${at}`, seen(key, at), classes[labels[at]])));
+  place("page-words").textContent = `Triggers ${start} to ${end - 1} of ${labels.length}, counted from 0.`;
+  for (const [id, next] of [["earlier", start - PAGE], ["later", start + PAGE]]) {
+    place(id).disabled = next < 0 || next >= labels.length;
+    place(id).onclick = () => turnTo(next, key, labels, classes);
+  }
+}
+
+const seen = (key, at) => (key.kind === "image" ? pictureOf(key.inputs[at], `trigger ${at}`) : "numbers, not a picture");
+
 function row(...cells) {
   const made = document.createElement("tr");
-  made.append(...cells.map((value) => Object.assign(document.createElement("td"), { textContent: value })));
+  made.append(...cells.map((content) => {
+    const cell = document.createElement("td");
+    cell.append(content);
+    return cell;
+  }));
   return made;
 }

@@ -1,86 +1,84 @@
 // Registering a watermark: triggers, marking key and commitments are made here; root, statement and signature leave.
 
 import { bytesOf, doing, save, tell } from "./files.js";
-import { KeyProblem, newMarkingKey, openVendorKey, sealKeyFile } from "./keys.js";
+import { checkEnough } from "./families.js";
+import { KeyProblem, openVendorKey } from "./keys.js";
 import { leafHash, rootOf, treeOf } from "./merkle.js";
+import { pictureOf } from "./pictures.js";
 import { PROTOCOL, canonicalJson, fromBase64, hex, lp, sha256, tag, u32, utf8 } from "./protocol.js";
 import * as service from "./service.js";
-import { abstract, apartFrom, fromFiles, nearPairs, noise, show } from "./triggers.js";
 
 const SHOWN = 12;
-const NAMED = 10;
 
 const place = (id) => document.getElementById(id);
 const log = place("watermark").dataset;
 
 let made = null;
 
-function progress(words) {
-  place("progress-words").textContent = words;
-  return (done, of) => Object.assign(place("progress"), { hidden: false, max: of, value: done });
-}
-
 const count = (id) => Number(place(id).value || 0);
 
-function shape() {
-  return [count("height"), count("width"), count("channels")];
+function told({ words, done, of }) {
+  place("progress-words").textContent = words;
+  Object.assign(place("progress"), { hidden: false, max: Math.max(of, 1), value: done });
 }
 
-async function draw() {
-  const families = [];
-  const inputs = [];
-  const add = (name, more) => {
-    if (more.length === 0) return;
-    families.push({ name, start: inputs.length, end: inputs.length + more.length });
-    inputs.push(...more);
-  };
-  add("abstract", apartFrom(inputs, () => abstract(1, shape()), count("abstract")));
-  add("noise", apartFrom(inputs, () => noise(1, shape()), count("noise")));
-  const own = place("own").files;
-  const names = [...inputs.keys()].map((at) => `drawn picture ${at + 1}`).concat([...own].map((file) => file.name));
-  add("own", await fromFiles(own, shape(), progress("Reading your pictures")));
-  if (inputs.length === 0) throw new KeyProblem("choose how many triggers to draw, or pictures of your own");
-  const pairs = await nearPairs(inputs, names, progress("Comparing the triggers"));
-  if (pairs.length > 0) {
-    const named = pairs.slice(0, NAMED).map(([one, other, apart]) => `${one} and ${other} (${(100 * apart).toFixed(1)} %)`);
-    throw new KeyProblem(`too alike to be taught different labels, under 5 % of full scale apart: ${named.join("; ")}${pairs.length > NAMED ? `; and ${pairs.length - NAMED} pairs more` : ""}. Take one of each pair out, or a larger shape`);
+// Lets the worker make triggers and key; ends with what it made, with its problem, or when the person cancels it.
+async function makeKey(order) {
+  const worker = new Worker(new URL("registration_worker.js", import.meta.url), { type: "module" });
+  const cancel = place("cancel");
+  cancel.hidden = false;
+  try {
+    return await new Promise((resolve, reject) => {
+      cancel.onclick = () => reject(new KeyProblem("cancelled: no key was made"));
+      worker.onerror = () => reject(new KeyProblem("the browser ended the making of the key: reload the page, or take fewer triggers"));
+      worker.onmessage = ({ data }) => {
+        if (data.made) resolve(data.made);
+        else if (data.problem) reject(new KeyProblem(data.problem));
+        else told(data);
+      };
+      worker.postMessage(order);
+    });
+  } finally {
+    worker.terminate();
+    cancel.hidden = true;
+    place("progress").hidden = true;
+    place("progress-words").textContent = "";
   }
-  return { inputs, families };
 }
 
 function preview(inputs) {
   const step = Math.max(1, Math.floor(inputs.length / SHOWN));
-  const canvases = inputs.filter((_, at) => at % step === 0).slice(0, SHOWN).map((input) => {
-    const canvas = document.createElement("canvas");
-    show(input, canvas);
-    canvas.setAttribute("role", "img");
-    canvas.setAttribute("aria-label", "one of the triggers");
-    return canvas;
-  });
-  place("preview").replaceChildren(...canvases);
+  const chosen = inputs.filter((_, at) => at % step === 0).slice(0, SHOWN);
+  place("preview").replaceChildren(...chosen.map((input) => pictureOf(input, "one of the triggers")));
 }
 
 place("make").addEventListener("submit", (event) => {
   event.preventDefault();
-  const button = event.submitter ?? event.target.querySelector("button");
-  doing(button, async () => {
+  doing(event.target.querySelector("button[type=submit]"), async () => {
     const passphrase = place("passphrase").value;
     if (passphrase !== place("passphrase-again").value) throw new KeyProblem("the two passphrases differ: type the same twice");
     place("register").hidden = true;
-    const { inputs, families } = await draw();
+    const order = {
+      shape: [count("height"), count("width"), count("channels")],
+      abstract: count("abstract"),
+      noise: count("noise"),
+      own: [...place("own").files],
+      passphrase,
+    };
+    const { inputs, file, ...rest } = await makeKey(order).finally(() => {
+      // What was made before is still good, and its file was saved.
+      place("register").hidden = made === null;
+    });
+    made = rest;
     preview(inputs);
-    const key = newMarkingKey(inputs);
-    const root = await key.root(progress("Committing to each trigger"));
-    progress("Sealing the key under its passphrase");
-    const file = passphrase ? await sealKeyFile(key, passphrase) : key.encode();
-    made = { key, root, families };
-    const name = `marking-key-${hex(root).slice(0, 8)}.json`;
+    const name = `marking-key-${hex(made.root).slice(0, 8)}.json`;
     save(file, name, "application/json");
-    place("progress").hidden = true;
-    place("progress-words").textContent = `${inputs.length} triggers. The key was saved as ${name}.`;
+    place("progress-words").textContent = `${made.count} triggers. The key was saved as ${name}.`;
     place("key-name").textContent = name;
     place("saved").checked = false;
+    place("allow-few").checked = false;
     place("register").hidden = false;
+    tellEnough();
   });
 });
 
@@ -101,9 +99,21 @@ function classNames() {
   return place("classes").value.split("\n").map((name) => name.trim()).filter((name) => name !== "");
 }
 
+// Says beside the class names what is too few for them; gives why to refuse, or nothing.
+function tellEnough() {
+  const { refused, warned } = checkEnough(made.families, classNames().length);
+  place("enough").textContent = refused || warned;
+  place("few").hidden = refused === "";
+  return place("allow-few").checked ? "" : refused;
+}
+
+place("classes").addEventListener("input", tellEnough);
+
 place("register").addEventListener("submit", (event) => {
   event.preventDefault();
-  doing(event.submitter ?? event.target.querySelector("button"), async () => {
+  doing(event.target.querySelector("button[type=submit]"), async () => {
+    const refused = tellEnough();
+    if (refused) throw new KeyProblem(refused);
     const vendor = await openVendorKey(await bytesOf(place("vendor-key").files[0]));
     const covers = place("covers").files[0];
     const statement = {
@@ -111,9 +121,9 @@ place("register").addEventListener("submit", (event) => {
       log: log.log,
       vendor_key: hex(vendor.publicKey),
       root: hex(made.root),
-      count: made.key.count,
-      kind: made.key.kind,
-      shape: made.key.shape,
+      count: made.count,
+      kind: made.kind,
+      shape: made.shape,
       classes: classNames(),
       families: made.families,
       label_source: "beacon",
