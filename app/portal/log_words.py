@@ -37,8 +37,8 @@ KINDS: Final[Mapping[str, Kind]] = {
     "registration": Kind(
         "Registration of a watermark",
         "A vendor commits to a set of triggers by their Merkle root, before anybody can know their labels.",
-        "The triggers stay with the vendor: the root binds them and shows nothing of them. The nonce behind `nonce_hash` is "
-        "opened by the beacon entry that follows.",
+        "The triggers stay with the vendor: the root binds them and shows nothing of them. The nonce whose hash stands "
+        "here is opened by the beacon entry that follows.",
     ),
     "beacon": Kind(
         "Beacon",

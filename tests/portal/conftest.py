@@ -19,6 +19,7 @@ from app.db.engine import transaction
 from app.people.links import make_link
 from app.people.persons import OWNER, PERSON_RANDOM_BYTES, add_member, make_person
 from app.people.tokens import TOKEN_BYTES
+from app.portal.rendering import static_url
 from tests.conftest import TEMPLATE, Server
 from tests.flows.claimant import Claimant, Service, running, sign_up
 
@@ -133,6 +134,20 @@ def plain_tab(browser: Browser, service: Service) -> Iterator[Tab]:
     """A browser without JavaScript."""
     with opened(browser, origin_of(service), java_script_enabled=False) as tab:
         yield tab
+
+
+@pytest.fixture(scope="session")
+def run_script(browser: Browser, service: Service) -> Iterator[Callable[..., Any]]:
+    """Run a function body on a page of the portal; `load(name)` gives a module of static/, `given` what was given."""
+    with opened(browser, origin_of(service)) as tab:
+        tab.go("/")
+
+        def run(body: str, **given: Any) -> Any:
+            given |= {"statics": static_url("")}
+            loading = "const load = (name) => import(`${given.statics}${name}.js`);"
+            return tab.page.evaluate(f"async (given) => {{ {loading} {body} }}", given)
+
+        yield run
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 that the checkers of the command line and of the browser both read."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -58,12 +57,6 @@ def file_of(played: Played, **changes: Any) -> bytes:
     return pack(bundle_of(played, **changes))
 
 
-def with_files(files: Mapping[str, bytes], **changes: bytes | None) -> bytes:
-    """Pack files with some of them changed or, for None, left out; `_` stands for `/` and `__` for `.`."""
-    named = {name.replace("__", ".").replace("_", "/"): data for name, data in changes.items()}
-    return pack({name: data for name, data in ({**files, **named}).items() if data is not None})
-
-
 def _put(evidence: Evidence, query: AskedQuery) -> AskedQuery:
     role, interface = query.role, evidence.record.interface
     if role.kind == "cover":
@@ -74,8 +67,10 @@ def _put(evidence: Evidence, query: AskedQuery) -> AskedQuery:
     adapter = load_adapter(interface.adapter)
     request = adapter.encode_request(interface.options, interface.preprocessing, parse_input(data)).body
     labels = list(query.record.labels)
-    said = {"predictions": [labels[0] if len(labels) == 1 else labels]}
-    response = b"" if query.record.status is None else json.dumps(said).encode()
+    said = [labels[0] if len(labels) == 1 else labels]
+    written = json.dumps({"predictions": said} if interface.adapter == "kserve_v1" else said)
+    written = f"event: complete\ndata: {written}\n\n" if interface.adapter == "gradio" else written
+    response = b"" if query.record.status is None else written.encode()
     record = replace(
         query.record,
         request_sha256=sha256(request),

@@ -5,7 +5,7 @@
 import { verifySignature } from "../keys.js";
 import { LogView, ProofError } from "../log_view.js";
 import { concat, fromHex, hex, utf8 } from "../protocol.js";
-import { Refused, refuse } from "./canonical.js";
+import { Refused, refuse, utf8Text } from "./canonical.js";
 import { sha256 } from "./hash.js";
 import { parseEntry } from "./records.js";
 
@@ -30,12 +30,17 @@ export async function checkSignature(publicKey, signature, data) {
   if (!holds) refuse("the signature does not fit this key and these bytes");
 }
 
+// Reads a receipt without believing it: {index, note}.
+function readReceipt(receipt) {
+  if (receipt.length > MAX_RECEIPT_BYTES) refuse(`a receipt has at most ${MAX_RECEIPT_BYTES} bytes`);
+  const text = utf8Text(receipt, "not a receipt");
+  const found = /^c2sp\.org\/tlog-proof@v1\nindex (0|[1-9][0-9]{0,15})\n/.exec(text) ?? refuse("not a receipt: it begins with the line c2sp.org/tlog-proof@v1 and the entry's index");
+  return { index: Number(found[1]), note: text.slice(text.indexOf("\n\n") + 2) };
+}
+
 // Checks that these bytes are the entry at the receipt's place; gives {index, origin, size, note}.
 export async function verifyReceipt(receipt, entry, verifier) {
-  if (receipt.length > MAX_RECEIPT_BYTES) refuse(`a receipt has at most ${MAX_RECEIPT_BYTES} bytes`);
-  const text = new TextDecoder().decode(receipt);
-  const index = Number(/^index (0|[1-9][0-9]{0,15})$/m.exec(text)?.[1] ?? refuse("not a receipt"));
-  const note = text.slice(text.indexOf("\n\n") + 2);
+  const { index, note } = readReceipt(receipt);
   const view = new LogView(() => refuse("nobody is asked here"), verifier);
   try {
     await view.verify(index, entry, receipt);
@@ -71,12 +76,14 @@ export async function checkEntries(files, index, onProgress) {
   const numbers = numbersOf(index);
   for (const [at, number] of numbers.entries()) {
     const data = files.get(`entries/${number}.json`);
+    const receipt = files.get(`receipts/${number}.txt`);
+    const { index: its } = readReceipt(receipt);
+    if (its !== number) refuse(`receipts/${number}.txt is a receipt for entry ${its}`);
     try {
-      checkpoint = await verifyReceipt(files.get(`receipts/${number}.txt`), data, verifier);
+      checkpoint = await verifyReceipt(receipt, data, verifier);
     } catch (error) {
       refuse(`entry ${number}: ${error.message}`);
     }
-    if (checkpoint.index !== number) refuse(`receipts/${number}.txt is a receipt for entry ${checkpoint.index}`);
     notes.add(checkpoint.note);
     entries.set(number, { index: number, value: parseEntry(data), data });
     onProgress(at + 1, numbers.length);

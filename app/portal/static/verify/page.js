@@ -105,7 +105,7 @@ function show({ result, refused, isOurs }) {
   const [heading, sentence, state] = headline(result, refused, isOurs);
   place("outcome").textContent = heading;
   place("outcome").className = state;
-  place("sentence").textContent = sentence;
+  place("sentence").textContent = visible(sentence);
   list("facts", result ? factsOf(result) : [], (parts) => parts);
   list("checked", result?.checked ?? []);
   list("not-checked", [...(result?.notChecked ?? []), ...(result ? vouching() : [])]);
@@ -153,5 +153,8 @@ function list(id, items, partsOf = null) {
 }
 
 function element(name, text) {
-  return Object.assign(document.createElement(name), { textContent: text });
+  return Object.assign(document.createElement(name), { textContent: visible(text) });
 }
+
+// Characters that nobody sees, and that turn text around, as escapes: names in a bundle are strangers'.
+const visible = (text) => String(text).replaceAll(/[\p{Cc}\p{Cf}\p{Co}\p{Cs}\p{Zl}\p{Zp}]/gu, (character) => `\\u{${character.codePointAt(0).toString(16)}}`);
