@@ -90,7 +90,8 @@ class WeightDeliveryRow(OrderRow):
     """Weights that the accused delivered, and their comparison; an order without a key, which nobody needs for it.
 
     `entry_index` is the `model` entry that is older than the beacon; `verdict_index` and `bundle_sha256` are those of the
-    verdict that they were delivered against. `is_concluded`: the dispute was told what came of them.
+    verdict that they were delivered against. `is_concluded`: the dispute was told what came of them; `has_voided`: by a
+    verdict VOID.
     """
 
     __tablename__ = "weight_deliveries"
@@ -103,6 +104,7 @@ class WeightDeliveryRow(OrderRow):
     verdict_index: Mapped[EntryIndex]
     bundle_sha256: Mapped[bytes]
     is_concluded: Mapped[bool] = mapped_column(default=False)
+    has_voided: Mapped[bool] = mapped_column(default=False)
     __table_args__ = (
         UniqueConstraint("dispute_id", "number"),
         CheckConstraint("number >= 1", name="number_from_one"),

@@ -2,8 +2,9 @@
 
 The evidence no longer changes here, so all weighing happens outside the transaction that logs the verdict.
 
-Invariants: one verdict a dispute, whatever is killed when, until delivered weights void it (`weights_judged`); a verdict in the database has its bundle in the object store (the
-blob is written first, under its own digest); service and auditor run the same functions on the same bytes.
+Invariants: one verdict a dispute, whatever is killed when, until delivered weights void it (`weights_judged`); a verdict in
+the database has its bundle in the object store (the blob is written first, under its own digest); service and auditor run
+the same functions on the same bytes.
 Source: docs/protocol.md sections 8 and 9.
 """
 

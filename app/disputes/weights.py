@@ -1,5 +1,4 @@
-"""Weights that the accused delivers: older than the labels, they cannot hold the mark; if they answer as the endpoint, the
-claim is void.
+"""Weights that the accused delivers: older than the labels, they hold no mark; if they answer alike, the claim is void.
 
 Taken in here; asked by an embedding worker (app.embedding.white_box.comparison_job); prepared for it and judged by
 `weights_judged`.
@@ -57,6 +56,7 @@ class Delivery:
     triggers_answered: int | None
     error: str
     has_voided: bool
+    earlier_bundle: bytes
     created_at: datetime
 
     @property
@@ -67,7 +67,7 @@ class Delivery:
 
 def list_deliveries(session: Session, dispute: DisputeRow) -> Sequence[Delivery]:
     """Read a dispute's deliveries, the first one first."""
-    return [_shown(row, dispute) for row in _rows(session, dispute)]
+    return [_shown(row) for row in _rows(session, dispute)]
 
 
 def may_deliver(session: Session, dispute: DisputeRow, now: datetime) -> bool:
@@ -117,7 +117,8 @@ def find_older_entry(session: Session, dispute: DisputeRow, sha256: bytes) -> in
         )
     if indices[0] >= beacon:
         raise PolicyRefused(
-            f"this file was logged too late: its first model entry is {indices[0]}, and the labels were drawn in entry {beacon}",
+            f"this file was logged too late: its first model entry is {indices[0]}, and the labels were drawn in "
+            f"entry {beacon}",
             pointer="/weights",
         )
     return indices[0]
@@ -176,7 +177,7 @@ def _find_queue(session: Session) -> str | None:
     return min(session.scalars(query), default=None)  # `embed.cpu` comes first
 
 
-def _shown(row: WeightDeliveryRow, dispute: DisputeRow) -> Delivery:
+def _shown(row: WeightDeliveryRow) -> Delivery:
     report = None if row.report is None else ComparisonReport.from_json(row.report)
     return Delivery(
         number=row.number,
@@ -189,6 +190,7 @@ def _shown(row: WeightDeliveryRow, dispute: DisputeRow) -> Delivery:
         triggers_repeated=None if report is None else report.triggers_repeated,
         triggers_answered=None if report is None else report.triggers_answered,
         error="" if row.error is None or row.state != "failed" else str(row.error.get("message", "")),
-        has_voided=row.state == "done" and dispute.verdict == "VOID" and dispute.bundle_sha256 != row.bundle_sha256,
+        has_voided=row.has_voided,
+        earlier_bundle=row.bundle_sha256,
         created_at=row.created_at,
     )

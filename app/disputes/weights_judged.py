@@ -70,6 +70,7 @@ def conclude_weights(judge: Judge, attempt: Attempt, delivery_id: UUID) -> None:
         _note(session, judge, dispute, row, report)
         if assessment is not None and (dispute.state, dispute.verdict_index) == (DECIDED, row.verdict_index):
             log_verdict(session, judge, dispute, assessment, act="weights")
+            row.has_voided = True
 
 
 def _note(
@@ -82,9 +83,7 @@ def _note(
     note_step(session, dispute, WEIGHTS_COMPARED, {"number": row.number, **counts}, judge.now())
 
 
-def _reassess(
-    session: Session, judge: Judge, row: WeightDeliveryRow, report: ComparisonReport
-) -> Assessment | None:
+def _reassess(session: Session, judge: Judge, row: WeightDeliveryRow, report: ComparisonReport) -> Assessment | None:
     """Decide again with the weights in the evidence; None if they change nothing."""
     if not repeats_triggers(report):
         return None

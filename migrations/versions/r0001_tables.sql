@@ -596,6 +596,7 @@ CREATE TABLE weight_deliveries (
     verdict_index BIGINT NOT NULL,
     bundle_sha256 BYTEA NOT NULL,
     is_concluded BOOLEAN NOT NULL,
+    has_voided BOOLEAN NOT NULL,
     id UUID NOT NULL,
     vendor_id UUID NOT NULL,
     registration_id UUID NOT NULL,

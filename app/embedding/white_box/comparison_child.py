@@ -34,7 +34,6 @@ def main() -> int:
     return speak(ComparisonOrder, run_comparison)
 
 
-@torch.no_grad()
 def run_comparison(order: ComparisonOrder, _secrets: PlainKey | SealedKey, say: Say) -> ComparisonReport:
     """Ask and count.
 
@@ -51,7 +50,8 @@ def run_comparison(order: ComparisonOrder, _secrets: PlainKey | SealedKey, say: 
         inputs = trigger_set([question.input for question in batch], [0] * len(batch)).inputs
         if tuple(inputs.shape[1:]) != shape:
             raise Malformed(f"inputs have the shape {tuple(inputs.shape[1:])}, not {shape}")
-        logits = network(network_input(inputs.to(device))).float().cpu()
+        with torch.no_grad():  # not around the reading: a program is held to having weights that could be trained
+            logits = network(network_input(inputs.to(device))).float().cpu()
         repeated = [is_repeated(row, question) for row, question in zip(logits, batch, strict=True)]
         same += sum(repeated)
         triggers += sum(question.is_trigger for question in batch)
