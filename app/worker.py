@@ -26,10 +26,11 @@ from app.disputes.derivation import DERIVE_TASK, derive_interface
 from app.disputes.probing import Prober, probe_block
 from app.disputes.resolution import Judge, decide_dispute
 from app.disputes.upkeep import attend, pass_deadlines
+from app.disputes.weights_judged import conclude_weights, prepare_weights
 from app.errors import PolicyRefused, Unavailable
 from app.jobs.loop import Every, Handler, Lane, Timing, make_app, run_worker
 from app.jobs.names import COURT, POST, PROBE, SYSTEM
-from app.jobs.queue import DEADLINE_TASK, Attempt
+from app.jobs.queue import CONCLUDE_WEIGHTS_TASK, DEADLINE_TASK, PREPARE_WEIGHTS_TASK, Attempt
 from app.log.beacon import OPEN_BEACON_TASK, open_beacon
 from app.log.store import LogIdentity
 from app.registry.registrations import note_beacon
@@ -96,6 +97,8 @@ class Tools:
             OPEN_BEACON_TASK: lambda _, args: open_beacon_of(self, args["entry_index"]),
             PROBE_BLOCK_TASK: probe,
             DECIDE_TASK: decide,
+            PREPARE_WEIGHTS_TASK: lambda attempt, args: prepare_weights(judge, attempt, UUID(args["delivery"])),
+            CONCLUDE_WEIGHTS_TASK: lambda attempt, args: conclude_weights(judge, attempt, UUID(args["delivery"])),
             DERIVE_TASK: derive,
             ATTEND_TASK: lambda _, args: _attend(self, UUID(args["dispute"])),
             DEADLINE_TASK: lambda _attempt, _args: pass_deadlines(self.engine, self.now()),

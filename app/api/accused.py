@@ -12,7 +12,7 @@ from pydantic import Field
 from app.api.dependencies import Reader
 from app.api.fields import Answer, Hex32, LogNumber, Moment
 from app.api.problems import WITH_KEY, problems
-from app.disputes import answers, lifecycle, second_runs
+from app.disputes import answers, lifecycle, second_runs, weights
 from app.disputes.course import load_dispute
 from app.disputes.links import find_link
 from app.web import InTransaction, Now, ServiceOf
@@ -50,6 +50,23 @@ class SecondRunView(Answer):
     filed_dispute_id: UUID | None = Field(description="What you filed upon it. The accused learns of it later.")
 
 
+class DeliveryView(Answer):
+    """Weights that the accused delivered, older than the labels, and how many of the endpoint's answers they repeated."""
+
+    number: int = Field(examples=[1])
+    sha256: Hex32
+    entry_index: int = Field(description="The `model` entry that is older than the labels.")
+    state: str = Field(examples=["done"])
+    repeated: int | None
+    answered: int | None
+    triggers_repeated: int | None
+    triggers_answered: int | None
+    has_voided: bool = Field(
+        description="Whether the claim is void by them: then the verdict is VOID, with a new bundle."
+    )
+    created_at: Moment
+
+
 class StepView(Answer):
     """One step of the dispute."""
 
@@ -68,6 +85,7 @@ class AccusedView(Answer):
     )
     answers: list[AnswerView]
     second_run: SecondRunView | None
+    deliveries: list[DeliveryView]
     steps: list[StepView]
 
 
@@ -89,11 +107,16 @@ def read_accused(dispute_id: UUID, caller: Reader, session: InTransaction, servi
             families_left=run.families_left,
             filed_dispute_id=second_runs.find_own_filing(session, row),
         ),
+        deliveries=[_delivery(found) for found in weights.list_deliveries(session, row)],
         steps=[
             StepView(kind=step.kind, at=step.created_at, entry_index=step.entry_index, details=step.details)
             for step in lifecycle.list_steps(session, row)
         ],
     )
+
+
+def _delivery(found: weights.Delivery) -> DeliveryView:
+    return DeliveryView(**{name: getattr(found, name) for name in DeliveryView.model_fields})
 
 
 def _answer(answer: answers.Answer, link: str) -> AnswerView:

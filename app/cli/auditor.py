@@ -12,8 +12,9 @@ from app.cli.files import read_file
 from app.cli.output import EXIT_NO, EXIT_UNAUTHENTICATED, JsonFlag, console, reported, show
 from app.errors import Malformed, ProofError
 from app.merkle.checkpoint import parse_verifier_key
+from app.protocol.assessment import expect
 from app.protocol.bundle import MAX_FILE_BYTES, Checked, check_bundle
-from app.protocol.records import BITS, AnswerRecord, NoticeRecord
+from app.protocol.records import BITS, AnswerRecord, ModelEntry, NoticeRecord
 from app.protocol.steps import check_steps as hold_steps
 from app.protocol.vectors import find_difference
 from app.protocol.verdict import decide
@@ -90,12 +91,26 @@ def _summary(checked: Checked) -> Mapping[str, object]:
         "log2_e": report.get("log2_e"),
         "log2_threshold": report.get("log2_threshold"),
         "assurance_class": report["assurance_class"],
+        **_delivered(checked),
         "endpoint": entry.record.endpoint,
         "decided_at": entry.time,
         "log": checked.checkpoint.origin,
         "log_size": checked.checkpoint.size,
         "log_key_fingerprint": checked.log_fingerprint,
         "authenticated": checked.is_authenticated,
+    }
+
+
+def _delivered(checked: Checked) -> Mapping[str, object]:
+    """Say what a bundle with delivered weights rests on that no file in it shows."""
+    prior = checked.assessment.evidence.prior_model
+    if prior is None:
+        return {}
+    return {
+        "weights": expect(prior.entry, ModelEntry).sha256.hex(),
+        "weights_repeated": f"{prior.repeated} of {prior.answered} answers",
+        "weights_word": "that they are older than the labels was checked; how many answers they repeated is the service's "
+        "word: whoever has the weights asks them again",
     }
 
 

@@ -8,11 +8,11 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.columns import Base, has_bytes, is_one_of
-from app.db.tables import DisputeId, EntryIndex
+from app.db.tables import ORDER_STATES, DisputeId, EntryIndex, OrderRow
 
 STEP_KINDS = (
     "filed",
@@ -25,6 +25,9 @@ STEP_KINDS = (
     "answer",
     "second_run_asked",
     "second_run_filed",
+    "weights_delivered",
+    "weights_compared",
+    "weights_failed",
 )
 
 
@@ -81,3 +84,32 @@ class SecondRunRow(Base):
     until: Mapped[datetime]
     filed_dispute_id: Mapped[UUID | None] = mapped_column(ForeignKey("disputes.id"), unique=True)
     created_at: Mapped[datetime]
+
+
+class WeightDeliveryRow(OrderRow):
+    """Weights that the accused delivered, and their comparison; an order without a key, which nobody needs for it.
+
+    `entry_index` is the `model` entry that is older than the beacon; `verdict_index` and `bundle_sha256` are those of the
+    verdict that they were delivered against. `is_concluded`: the dispute was told what came of them; `has_voided`: by a
+    verdict VOID.
+    """
+
+    __tablename__ = "weight_deliveries"
+    dispute_id: Mapped[DisputeId]
+    number: Mapped[int]
+    sha256: Mapped[bytes]
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    program_sha256: Mapped[bytes | None]
+    entry_index: Mapped[EntryIndex]
+    verdict_index: Mapped[EntryIndex]
+    bundle_sha256: Mapped[bytes]
+    is_concluded: Mapped[bool] = mapped_column(default=False)
+    has_voided: Mapped[bool] = mapped_column(default=False)
+    __table_args__ = (
+        UniqueConstraint("dispute_id", "number"),
+        CheckConstraint("number >= 1", name="number_from_one"),
+        has_bytes("sha256", 32),
+        has_bytes("program_sha256", 32),
+        has_bytes("bundle_sha256", 32),
+        is_one_of("state", ORDER_STATES),
+    )

@@ -18,6 +18,7 @@ from app.disputes.course import load_statement, record_of
 from app.disputes.lifecycle import list_steps, may_be_named
 from app.disputes.links import find_link, load_notice, token_of
 from app.disputes.second_runs import SecondRun, ask_until, find_first_run, find_second_run
+from app.disputes.weights import Delivery, list_deliveries, may_deliver
 from app.errors import NotFound
 from app.protocol.records import MAX_ANSWERS
 
@@ -40,6 +41,7 @@ class Rights:
     answer_until: datetime | None
     may_ask: bool
     ask_until: datetime | None
+    may_deliver: bool
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,8 @@ class Claim:
     second_run: SecondRun | None
     second_run_token: str | None
     first_run_token: str | None
+    beacon_index: int | None
+    deliveries: Sequence[Delivery]
     rights: Rights
 
 
@@ -109,6 +113,8 @@ def load_claim(session: Session, dispute: DisputeRow, now: datetime) -> Claim:
         second_run=second_run,
         second_run_token=_token_of_filed(session, second_run),
         first_run_token=None if first is None else token_of(first),
+        beacon_index=registration.beacon_index,
+        deliveries=list_deliveries(session, dispute),
         rights=_rights(session, dispute, len(answers), second_run, now),
     )
 
@@ -120,6 +126,7 @@ def _rights(session: Session, dispute: DisputeRow, answers: int, second_run: Sec
         answer_until=answer,
         may_ask=second_run is None and ask is not None and now <= ask,
         ask_until=ask,
+        may_deliver=may_deliver(session, dispute, now),
     )
 
 

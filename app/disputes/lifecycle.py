@@ -22,6 +22,7 @@ from app.protocol.records import FilingRecord
 FILED, CHALLENGE_DRAWN, BLOCK_PROBED = "filed", "challenge_drawn", "block_probed"
 PROBING_ENDED, WITHDRAWAL, NOTICE, VERDICT = "probing_ended", "withdrawn", "notice", "verdict"
 ANSWER, SECOND_RUN_ASKED, SECOND_RUN_FILED = "answer", "second_run_asked", "second_run_filed"
+WEIGHTS_DELIVERED, WEIGHTS_COMPARED, WEIGHTS_FAILED = "weights_delivered", "weights_compared", "weights_failed"
 
 # The states in which nothing is asked any more: an endpoint that learns of the dispute can bend no answer.
 OPEN_STATES: Final = (DECIDING, WITHDRAWN, DECIDED)

@@ -2,8 +2,9 @@
 
 The evidence no longer changes here, so all weighing happens outside the transaction that logs the verdict.
 
-Invariants: one verdict a dispute, whatever is killed when; a verdict in the database has its bundle in the object store (the
-blob is written first, under its own digest); service and auditor run the same functions on the same bytes.
+Invariants: one verdict a dispute, whatever is killed when, until delivered weights void it (`weights_judged`); a verdict in
+the database has its bundle in the object store (the blob is written first, under its own digest); service and auditor run
+the same functions on the same bytes.
 Source: docs/protocol.md sections 8 and 9.
 """
 
@@ -59,7 +60,7 @@ def decide_dispute(judge: Judge, attempt: Attempt, dispute_id: UUID) -> None:
         row = lock_dispute(session, dispute_id)
         verify_current(session, attempt)
         if row.state in (DECIDING, WITHDRAWN):
-            _log_verdict(session, judge, row, assessment)
+            log_verdict(session, judge, row, assessment)
 
 
 def _load(judge: Judge, dispute_id: UUID) -> Evidence | None:
@@ -70,7 +71,10 @@ def _load(judge: Judge, dispute_id: UUID) -> Evidence | None:
         return load_evidence(session, row, end_of(session, row), judge.store)
 
 
-def _log_verdict(session: Session, judge: Judge, row: DisputeRow, assessment: Assessment) -> None:
+def log_verdict(
+    session: Session, judge: Judge, row: DisputeRow, assessment: Assessment, *, act: str = "verdict"
+) -> None:
+    """Log the verdict on a locked dispute and store its bundle; `act` is what leads to it (`states.TRANSITIONS`)."""
     now, evidence, decision = judge.now(), assessment.evidence, assessment.decision
     time = entry_time(session, now)  # takes the log's lock: nothing comes between the counts and the verdict
     files = encode_evidence(evidence, assessment.report(_standing(session)))
@@ -88,7 +92,7 @@ def _log_verdict(session: Session, judge: Judge, row: DisputeRow, assessment: As
     )
     appended = append(session, judge.identity, entry, now)
     row.bundle_sha256 = put_bytes(judge.store, _bundle(session, judge, evidence, files, appended))
-    row.state = next_state(row.state, "verdict")
+    row.state = next_state(row.state, act)
     row.verdict, row.reason, row.verdict_index = decision.verdict, decision.reason, appended.index
     row.asked, row.matches, row.updated_at = decision.walk.asked, decision.walk.matches, now
     row.log2_e = decision.walk.log2_e if assessment.case.assurance_class == "A" else None

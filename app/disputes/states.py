@@ -4,6 +4,8 @@
                           |                                         ^
                           +-- withdrawal --> withdrawn -- verdict --+
 
+Weights of the accused that void a decided claim change the verdict of a decided dispute, and not its state (`weights`).
+
 While asking, three counters follow each other through the blocks of the challenge: `opened` (inputs delivered or withheld),
 `probed` (head in the log, or nothing to probe), `labelled` (label keys delivered or withheld: the block is finished).
 
@@ -26,6 +28,7 @@ TRANSITIONS: Final = {
     (ASKING, "withdrawal"): WITHDRAWN,
     (DECIDING, "verdict"): DECIDED,
     (WITHDRAWN, "verdict"): DECIDED,
+    (DECIDED, "weights"): DECIDED,
 }
 
 # So many blocks in a row not opened in time end a dispute (docs/protocol.md section 6).

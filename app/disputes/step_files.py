@@ -11,7 +11,7 @@ from app.disputes.answers import list_answers
 from app.disputes.links import load_notice
 from app.log.store import LogIdentity, latest_checkpoint, load_entry, receipt_for
 from app.merkle.checkpoint import parse_checkpoint
-from app.protocol.records import AnswerRecord, NoticeRecord
+from app.protocol.records import AnswerRecord, NoticeRecord, SecondRunEntry
 from app.protocol.steps import Revealed, StepList, encode_steps
 from app.storage.archive import pack
 
@@ -23,7 +23,11 @@ def pack_steps(session: Session, identity: LogIdentity, dispute: DisputeRow) -> 
     blinds = {notice.entry_index: dispute.blind}
     for answer in list_answers(session, dispute):
         records[answer.entry_index], blinds[answer.entry_index] = answer.record, answer.blind
-    found = [dispute.filing_index, dispute.verdict_index, None if second_run is None else second_run.entry_index]
+    # A request is made of a verdict, which weights may have voided since.
+    verdict = dispute.verdict_index
+    if second_run is not None:
+        verdict = SecondRunEntry.parse(load_entry(session, second_run.entry_index)).verdict
+    found = [dispute.filing_index, verdict, None if second_run is None else second_run.entry_index]
     numbers = sorted([*records, *(number for number in found if number is not None)])
     size = parse_checkpoint(latest_checkpoint(session))[0].size
     listed = StepList(

@@ -39,7 +39,7 @@ MAX_SEALED_KEY_BYTES = 23 * 1024 * 1024
 
 UNFINISHED = ("queued", "running")
 
-# Under which words webhooks and feeds are told of an order's end.
+# Under which words webhooks and feeds are told of an order's end; the others are told of by whom they are for.
 TOPIC_OF: Mapping[type[OrderRow], str] = {
     EmbeddingRow: "embedding",
     SurvivalReportRow: "survival_report",
@@ -190,5 +190,6 @@ def cancel_order(session: Session, row_type: type[R], vendor_id: UUID, order_id:
 def end_order(session: Session, row: OrderRow, state: str, now: datetime) -> None:
     """End an order and tell its vendor; nobody needs its marking key any more, not even sealed."""
     row.state, row.sealed_key, row.updated_at = state, b"", now
-    data = {"id": str(row.id), "registration_id": str(row.registration_id), "state": state}
-    announce(session, row.vendor_id, f"{TOPIC_OF[type(row)]}.{state}", data, now)
+    if (topic := TOPIC_OF.get(type(row))) is not None:
+        data = {"id": str(row.id), "registration_id": str(row.registration_id), "state": state}
+        announce(session, row.vendor_id, f"{topic}.{state}", data, now)

@@ -20,6 +20,7 @@ from app.embedding.confinement.limits import Limits, Watch, needs_more_memory
 from app.embedding.confinement.sandbox import find_confinement
 from app.embedding.survival.order import MEASURED, SURVIVAL_PAGE, SURVIVAL_REPORT, SurvivalOrder, SurvivalReport
 from app.embedding.white_box.check import WHITE_BOX_REPORT, WhiteBoxOrder, WhiteBoxReport
+from app.embedding.white_box.comparison import ComparisonOrder, ComparisonReport
 from app.errors import Malformed, PolicyRefused, TrainingFailed, TrapstreetError
 
 # The longest line a child prints is its report, a few kilobytes.
@@ -40,7 +41,7 @@ STOPPED = "stopped"
 OnEvent = Callable[[dict[str, Any]], None]
 
 # What a child of ours takes, and what it answers.
-Order = ChildOrder | SurvivalOrder | WhiteBoxOrder
+Order = ChildOrder | SurvivalOrder | WhiteBoxOrder | ComparisonOrder
 R = TypeVar("R", bound=Record)
 
 
@@ -98,6 +99,22 @@ def run_white_box(
     """
     around = Surroundings(limits or Limits(), environment or {})
     return _run(WhiteBoxReport, order, secrets, lambda _event: None, should_stop, around)
+
+
+def run_comparison(
+    order: ComparisonOrder,
+    on_event: OnEvent,
+    should_stop: Callable[[], bool],
+    *,
+    environment: Mapping[str, str] | None = None,
+    limits: Limits | None = None,
+) -> ComparisonReport:
+    """Count how many of an endpoint's answers some weights repeat, in a child process that is given no key.
+
+    Raises: TrainingFailed and PolicyRefused as `run_child` does.
+    """
+    around = Surroundings(limits or Limits(), environment or {})
+    return _run(ComparisonReport, order, PlainKey(b""), on_event, should_stop, around)
 
 
 def _run(

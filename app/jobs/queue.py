@@ -19,6 +19,9 @@ from app.errors import Conflict
 # Task names: they stand in the database, so renaming one orphans its waiting jobs.
 EMBED_TASK, DEADLINE_TASK = "embed", "pass_deadlines"
 SURVIVE_TASK, WHITE_BOX_TASK = "survive", "check_white_box"
+# Weights that an accused delivers pass through these three.
+PREPARE_WEIGHTS_TASK, COMPARE_WEIGHTS_TASK = "prepare_weights", "compare_weights"
+CONCLUDE_WEIGHTS_TASK = "conclude_weights"
 RETRY_STALLED_TASK = "retry_stalled"
 
 

@@ -38,6 +38,7 @@ from app.portal import (
     pages_vendors,
     pages_verify,
     pages_webhooks,
+    pages_weights,
 )
 from app.portal.forms import read_form
 from app.portal.rendering import STATIC, render, static_version
@@ -80,6 +81,7 @@ ROUTERS = (
     pages_vendors.router,
     pages_verify.router,
     pages_webhooks.router,
+    pages_weights.router,
 )
 
 # Paths that are the API's: what it does not know is a problem document, not a page.
@@ -90,6 +92,8 @@ PAGES = re.compile("(?!/v1/).*", re.DOTALL)
 # Forms with a file: larger than it may be, so that the page can say so and keep what was typed.
 WITH_FILE = re.compile("/d/[^/]+/answers")
 MAX_FORM_BYTES = 16 * 1024 * 1024
+# Forms with weights, and with the program that they need.
+WITH_WEIGHTS = re.compile("/d/[^/]+/weights")
 FORMS = ("application/x-www-form-urlencoded", "multipart/form-data", "application/json")
 
 

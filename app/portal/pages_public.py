@@ -15,6 +15,7 @@ from app.disputes.claim import Claim, load_claim
 from app.disputes.links import load_linked
 from app.disputes.second_runs import ask_second_run
 from app.disputes.step_files import pack_steps
+from app.disputes.weights import MAX_DELIVERIES
 from app.errors import NotFound, Refused, TooLarge
 from app.portal.forms import FormWithFile, Typed
 from app.portal.rendering import render
@@ -31,7 +32,12 @@ _verdicts = VerdictShelf()
 
 NUMBERS = [str(number) for number in range(1, MAX_ANSWERS + 1)]
 
-LIMITS = {"characters": MAX_ANSWER_CHARACTERS, "answers": MAX_ANSWERS, "file_bytes": MAX_FILE_BYTES}
+LIMITS = {
+    "characters": MAX_ANSWER_CHARACTERS,
+    "answers": MAX_ANSWERS,
+    "file_bytes": MAX_FILE_BYTES,
+    "deliveries": MAX_DELIVERIES,
+}
 
 
 @router.get("/{token}")
@@ -39,7 +45,7 @@ def read_claim(
     request: Request, _visitor: Anyone, token: str, session: InTransaction, service: ServiceOf, now: Now
 ) -> Response:
     """Show the claim and what came of it."""
-    return _page(request, service, token, load_claim(session, load_linked(session, token), now), Typed())
+    return show_claim(request, service, token, load_claim(session, load_linked(session, token), now), Typed())
 
 
 @router.get("/{token}/outcome")
@@ -66,7 +72,7 @@ def answer(  # what a request is given
         said = Said(typed.get("words"), typed.get("prior_art"), sent.file)
         add_answer(session, service.identity, service.store, dispute, said, secrets.token_bytes(32), now)
     if typed.errors:
-        return _page(request, service, token, load_claim(session, dispute, now), typed, status=422)
+        return show_claim(request, service, token, load_claim(session, dispute, now), typed, status=422)
     return RedirectResponse(f"/d/{token}#answers", 303)
 
 
@@ -81,7 +87,7 @@ def ask_again(
         ask_second_run(session, service.identity, dispute, now)
     except Refused as error:
         typed.errors["second_run"] = error.message
-        return _page(request, service, token, load_claim(session, dispute, now), typed, status=409)
+        return show_claim(request, service, token, load_claim(session, dispute, now), typed, status=409)
     return RedirectResponse(f"/d/{token}#second-run", 303)
 
 
@@ -93,7 +99,7 @@ def download_evidence(token: str, session: InTransaction, service: ServiceOf) ->
         raise NotFound("there is no verdict yet, and so no bundle: try again in a moment")
     content = iterate(service.store, dispute.bundle_sha256)
     return StreamingResponse(
-        content, media_type="application/zip", headers=_attached(f"trapstreet-{dispute.filing_index}.zip")
+        content, media_type="application/zip", headers=attached(f"trapstreet-{dispute.filing_index}.zip")
     )
 
 
@@ -101,7 +107,7 @@ def download_evidence(token: str, session: InTransaction, service: ServiceOf) ->
 def download_steps(token: str, session: InTransaction, service: ServiceOf) -> Response:
     """Hand out notice, answers and request with their entries and receipts."""
     dispute = load_linked(session, token)
-    headers = _attached(f"trapstreet-{dispute.filing_index}-steps.zip")
+    headers = attached(f"trapstreet-{dispute.filing_index}-steps.zip")
     return Response(pack_steps(session, service.identity, dispute), media_type="application/zip", headers=headers)
 
 
@@ -115,11 +121,12 @@ def download_file(token: str, number: str, session: InTransaction, service: Serv
     return StreamingResponse(
         iterate(service.store, file.sha256),
         media_type="application/octet-stream",
-        headers=_attached(f"answer-{number}.bin"),
+        headers=attached(f"answer-{number}.bin"),
     )
 
 
-def _attached(name: str) -> dict[str, str]:
+def attached(name: str) -> dict[str, str]:
+    """Have a browser keep what it gets, and not open it."""
     return {"Content-Disposition": f'attachment; filename="{name}"'}
 
 
@@ -132,7 +139,10 @@ def _verdict(service: Service, claim: Claim) -> dict[str, Any]:
     return {"told": told, "words": words}
 
 
-def _page(request: Request, service: Service, token: str, claim: Claim, typed: Typed, *, status: int = 200) -> Response:
+def show_claim(
+    request: Request, service: Service, token: str, claim: Claim, typed: Typed, *, status: int = 200
+) -> Response:
+    """Show the whole page of a claim."""
     return render(
         request,
         "public_dispute.html",
@@ -141,7 +151,7 @@ def _page(request: Request, service: Service, token: str, claim: Claim, typed: T
         token=token,
         claim=claim,
         typed=typed,
-        limits=LIMITS,
+        limits=LIMITS | {"weights_bytes": service.max_artifact_bytes},
         step_words=STEP_WORDS,
         **_verdict(service, claim),
     )

@@ -142,7 +142,7 @@ def tell(data: bytes) -> ToldVerdict:
         endpoint=record.endpoint,
         family=record.family,
         claimant_key=fingerprint(evidence.statement.vendor_key),
-        numbers=tuple(_numbers(report)),
+        numbers=(*_numbers(report), *_delivered(files)),
         walk=_walk_of(evidence, report["asked"]),
         threshold=float(report.get("log2_threshold", "0")),
         placebos=tuple(report["placebos"]["histogram"]) if "placebos" in report else (),
@@ -273,6 +273,13 @@ def _numbers(report: Mapping[str, Any]) -> Iterator[Figure]:
     standing = report["standing"]
     counted = f"of {standing['filings']} filings over {standing['registrations']} registrations in the log"
     yield Figure("This filing", f"number {report['ordinal']} of its registration", counted)
+
+
+def _delivered(files: Mapping[str, bytes]) -> Iterator[Figure]:
+    prior = Course.parse(files["course.json"]).prior_model
+    if prior is not None:
+        note = "the service's word: whoever has the weights asks them again"
+        yield Figure("Older weights", f"{prior.repeated} of {prior.answered} answers repeated", note)
 
 
 def _evidence_numbers(report: Mapping[str, Any]) -> Iterator[Figure]:

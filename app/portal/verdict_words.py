@@ -97,4 +97,7 @@ STEP_WORDS: Final = {
     "answer": "The accused answered (answer {number}).",
     "second_run_asked": "The accused asked for a second run; the claimant may file until {until}.",
     "second_run_filed": "The claimant filed again, and nothing is asked any more in that dispute.",
+    "weights_delivered": "The accused delivered weights that were logged before the labels were drawn (delivery {number}).",
+    "weights_compared": "The weights of delivery {number} repeated {repeated} of the endpoint's {answered} answers.",
+    "weights_failed": "The weights of delivery {number} could not be compared.",
 }

@@ -566,7 +566,7 @@ CREATE TABLE dispute_steps (
     created_at TIMESTAMP WITH TIME ZONE NOT NULL,
     CONSTRAINT pk_dispute_steps PRIMARY KEY (dispute_id, number),
     CONSTRAINT ck_dispute_steps_number_counts CHECK (number >= 0),
-    CONSTRAINT ck_dispute_steps_kind_known CHECK (kind IN ('filed', 'challenge_drawn', 'block_probed', 'probing_ended', 'withdrawn', 'notice', 'verdict', 'answer', 'second_run_asked', 'second_run_filed')),
+    CONSTRAINT ck_dispute_steps_kind_known CHECK (kind IN ('filed', 'challenge_drawn', 'block_probed', 'probing_ended', 'withdrawn', 'notice', 'verdict', 'answer', 'second_run_asked', 'second_run_filed', 'weights_delivered', 'weights_compared', 'weights_failed')),
     CONSTRAINT fk_dispute_steps_dispute_id_disputes FOREIGN KEY(dispute_id) REFERENCES disputes (id),
     CONSTRAINT fk_dispute_steps_entry_index_log_entries FOREIGN KEY(entry_index) REFERENCES log_entries (index)
 );
@@ -584,6 +584,45 @@ CREATE TABLE second_runs (
     CONSTRAINT fk_second_runs_entry_index_log_entries FOREIGN KEY(entry_index) REFERENCES log_entries (index),
     CONSTRAINT uq_second_runs_filed_dispute_id UNIQUE (filed_dispute_id),
     CONSTRAINT fk_second_runs_filed_dispute_id_disputes FOREIGN KEY(filed_dispute_id) REFERENCES disputes (id)
+);
+
+CREATE TABLE weight_deliveries (
+    dispute_id UUID NOT NULL,
+    number INTEGER NOT NULL,
+    sha256 BYTEA NOT NULL,
+    size_bytes BIGINT NOT NULL,
+    program_sha256 BYTEA,
+    entry_index BIGINT NOT NULL,
+    verdict_index BIGINT NOT NULL,
+    bundle_sha256 BYTEA NOT NULL,
+    is_concluded BOOLEAN NOT NULL,
+    has_voided BOOLEAN NOT NULL,
+    id UUID NOT NULL,
+    vendor_id UUID NOT NULL,
+    registration_id UUID NOT NULL,
+    queue TEXT NOT NULL,
+    order_json JSONB NOT NULL,
+    sealed_key BYTEA NOT NULL,
+    state TEXT NOT NULL,
+    job_id BIGINT,
+    attempt INTEGER NOT NULL,
+    progress JSONB NOT NULL,
+    report JSONB,
+    error JSONB,
+    created_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    updated_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    CONSTRAINT pk_weight_deliveries PRIMARY KEY (id),
+    CONSTRAINT uq_weight_deliveries_dispute_id_number UNIQUE (dispute_id, number),
+    CONSTRAINT ck_weight_deliveries_number_from_one CHECK (number >= 1),
+    CONSTRAINT ck_weight_deliveries_sha256_size CHECK (octet_length(sha256) = 32),
+    CONSTRAINT ck_weight_deliveries_program_sha256_size CHECK (octet_length(program_sha256) = 32),
+    CONSTRAINT ck_weight_deliveries_bundle_sha256_size CHECK (octet_length(bundle_sha256) = 32),
+    CONSTRAINT ck_weight_deliveries_state_known CHECK (state IN ('queued', 'running', 'done', 'failed', 'cancelled')),
+    CONSTRAINT fk_weight_deliveries_dispute_id_disputes FOREIGN KEY(dispute_id) REFERENCES disputes (id),
+    CONSTRAINT fk_weight_deliveries_entry_index_log_entries FOREIGN KEY(entry_index) REFERENCES log_entries (index),
+    CONSTRAINT fk_weight_deliveries_verdict_index_log_entries FOREIGN KEY(verdict_index) REFERENCES log_entries (index),
+    CONSTRAINT fk_weight_deliveries_vendor_id_vendors FOREIGN KEY(vendor_id) REFERENCES vendors (id),
+    CONSTRAINT fk_weight_deliveries_registration_id_registrations FOREIGN KEY(registration_id) REFERENCES registrations (id)
 );
 
 CREATE TABLE openings (

@@ -112,6 +112,9 @@ class Service:
     def start_worker(self, name: str = "worker") -> None:
         self._start(name, "from app.worker import run; run(load_settings())")
 
+    def start_embedding_worker(self, name: str = "embedder") -> None:
+        self._start(name, "from app.gpu_worker import run; run(load_settings(), ['embed.cpu'])")
+
     def kill(self, name: str) -> None:
         """Kill a process as a crash would."""
         process = self.processes.pop(name)
@@ -307,6 +310,7 @@ def sign_up(
     name: str,
     *,
     chosen_labels: bool = False,
+    choose: Callable[[bytes], int] | None = None,
     count: int = 224,
     commit_first: bytes | None = None,
     covers: int = 60,
@@ -316,13 +320,13 @@ def sign_up(
     """Register a vendor and a trigger set of 192 + 32 triggers, and wait for its beacon.
 
     `commit_first` is a digest that is logged before the trigger set. So many `covers` are uploaded; with `cover_class` they
-    are labelled by it and committed to.
+    are labelled by it and committed to. The vendor may `choose` its labels (class B).
     """
     private_key = sha256(f"signing key of {name}".encode())
     api_key = register_vendor(service.connect(), name, f"{name}@example.org", private_key)["api_key"]
     client = service.connect(api_key)
     inputs = tuple(image(name, index) for index in range(count))
-    chosen = tuple(natural(data) for data in inputs) if chosen_labels else None
+    chosen = tuple((choose or natural)(data) for data in inputs) if chosen_labels or choose else None
     key = MarkingKey(sha256(f"master of {name}".encode()), inputs, chosen)
     cover_images = tuple(image("cover", number) for number in range(covers))
     cover_labels = None if cover_class is None else [cover_class(data) for data in cover_images]
@@ -337,7 +341,7 @@ def sign_up(
         shape=key.shape,
         classes=tuple(f"class {number}" for number in range(classes)),
         families=(Family("first", 0, count - 32), Family("second", count - 32, count)),
-        label_source="vendor" if chosen_labels else "beacon",
+        label_source="vendor" if chosen else "beacon",
         beacon="local",
         covers=committed.table.commitment if committed.table else None,
         unmarked_model=None,

@@ -39,8 +39,8 @@ from tests.simulators.suspect import SuspectSimulator
 pytestmark = needs_browser
 
 NOBODYS = "0" * 64
-READS = ("", "/outcome", "/evidence", "/steps", "/answers/1/file")
-WRITES = ("/answers", "/second-run")
+READS = ("", "/outcome", "/evidence", "/steps", "/answers/1/file", "/weights", "/weights/1/evidence")
+WRITES = ("/answers", "/second-run", "/weights")
 
 
 class Undone(Exception):
