@@ -33,6 +33,9 @@ PAGES: Sequence[tuple[str, str, Sequence[str]]] = (
     ("account", "/account", ()),
     ("members", "/vendor/members", ()),
     ("webhooks", "/vendor/webhooks", ()),
+    ("log", "/log", ()),
+    ("log-entry", "/log", ("/log/",)),
+    ("verify", "/verify", ()),
 )
 NEW = ("/registrations/new", "/embeddings/new", "/suspects/new", "/disputes/new")
 
