@@ -10,13 +10,24 @@ from typing import Any
 import httpx2
 import pytest
 import torch
+from sqlalchemy import select
 from typer.testing import CliRunner
 
 from app.canonical import sha256
 from app.cli.client import register_vendor
 from app.cli.commands import main as trapstreet
+from app.db.engine import transaction
+from app.db.lifecycle_tables import WeightDeliveryRow
 from app.embedding.data import network_input, trigger_set
 from app.embedding.networks import MarkedNetwork, build, save_weights
+from app.jobs.names import COURT, EMBED_CPU
+from app.jobs.queue import (
+    COMPARE_WEIGHTS_TASK,
+    CONCLUDE_WEIGHTS_TASK,
+    PREPARE_WEIGHTS_TASK,
+    enqueue,
+    find_state,
+)
 from app.merkle.checkpoint import verifier_key_text
 from app.protocol.steps import check_steps
 from app.storage.archive import pack, unpack
@@ -196,6 +207,42 @@ def test_the_same_weights_void_the_claim_and_the_new_bundle_checks(
         check_steps(unpack(client.get(f"/d/{accused.token}/steps").content), log_key=service.log_key())
     again = accused.send("same")
     assert (again.status_code, "no verdict against" in again.text) == (409, True)
+
+
+def test_a_job_that_comes_again_changes_nothing(accused: Accused, service: Service):
+    before, deliveries = accused.read(), accused.told()
+    jobs = []
+    with transaction(service.database.service) as session:
+        for row in session.scalars(select(WeightDeliveryRow)).all():
+            told = {"delivery": str(row.id), "order_id": str(row.id)}
+            jobs += [enqueue(session, task, COURT, told) for task in (PREPARE_WEIGHTS_TASK, CONCLUDE_WEIGHTS_TASK)]
+            jobs.append(enqueue(session, COMPARE_WEIGHTS_TASK, EMBED_CPU, told))
+
+    def are_over() -> bool:
+        with transaction(service.database.service) as session:
+            found = [find_state(session, job) for job in jobs]
+        return all(state is not None and state.status == "succeeded" for state in found)
+
+    wait_until(are_over, "the jobs")
+    assert (accused.read(), accused.told()) == (before, deliveries)
+    kinds = [entry["kind"] for entry in accused.claimant.client.items("/v1/log/entries")]
+    assert kinds.count("verdict") == 2
+
+
+def test_a_browser_recomputes_the_new_bundle_and_says_whose_word_the_count_is(
+    accused: Accused, browser: Any, service: Service
+):
+    bundle = pack(bundle_of(accused.claimant, accused.read()))
+    with opened(browser, origin_of(service)) as tab:
+        page = tab.go("/verify")
+        chosen = {"name": "bundle.zip", "mimeType": "application/zip", "buffer": bundle}
+        page.get_by_label("Evidence bundle or receipt").set_input_files(chosen)
+        page.get_by_role("button", name="Check it here").click()
+        page.locator("#result").wait_for()
+        shown = page.locator("#result").inner_text()
+        assert "VOID" in shown
+        assert "how many answers the delivered weights repeated: it is the service's word" in shown
+        assert tab.faults == []
 
 
 def test_both_sides_read_what_became_of_it(accused: Accused, browser: Any, service: Service):

@@ -38,6 +38,7 @@ export async function checkBundle(data, { logKey, arbiterKeys }, onProgress) {
   checked.push("the verdict follows from the evidence, and the report's figures are the same to the last digit");
   const notChecked = [...evidence.notChecked];
   notChecked.push("the two counts over the whole log in the report: they are the service's word, and whoever doubts them reads the log");
+  if (evidence.priorModel) notChecked.push("how many answers the delivered weights repeated: it is the service's word, and whoever has the weights asks them again");
   if (!logKey) notChecked.push("whether the log's key is genuine: none was pinned");
   const isWhole = evidence.notChecked.size === 0 && logKey !== "";
   return { outcome: isWhole ? "verified" : "consistent", isAuthenticated: logKey !== "", summary: summaryOf(verdict.value, report, checkpoint, index), checked, notChecked };
