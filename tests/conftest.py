@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from hypothesis import settings
 from sqlalchemy import Engine, make_url
 
 from app.db.embedded import OWNER, EmbeddedPostgres
@@ -17,6 +18,10 @@ from app.db.engine import libpq_url, make_engine, upgrade
 
 DEBIAN_BINARIES = Path("/usr/lib/postgresql/15/bin")
 TEMPLATE = "made_by_the_migrations"
+
+# These machines are noisy: how long an example takes says nothing.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 BOTH_SERVERS = [
     "embedded",

@@ -28,7 +28,7 @@ def private_key(folder, key, name="vendor.key"):
 
 
 def test_suspects_are_listed_with_header_names_and_a_vendor_without_any_is_told_what_adds_them(service: Service):
-    claimant = sign_up(service, "lister")
+    claimant = sign_up(service, "teller of suspects")
     here = ["--url", service.url, "--api-key", claimant.client._http.headers["authorization"].removeprefix("Bearer ")]
     assert "no suspects yet" in run("suspect", "list", *here).output
     with SuspectSimulator(innocent) as suspect:
