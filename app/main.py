@@ -1,8 +1,10 @@
 """The web process: the API and the portal wired together, and the server that runs it.
 
-Invariants: the log's key fits the database's log before anything is served; the process never imports torch.
+Invariants: the log's key fits the database's log before anything is served; the process never imports torch; what it
+writes of requests holds no link that lets its reader in.
 """
 
+import logging
 import re
 import signal
 from collections.abc import AsyncIterator
@@ -43,6 +45,9 @@ from app.web import Service
 
 # A request that still runs when the server is told to stop has so long to end.
 SHUTDOWN_SECONDS = 10
+
+# Addresses of the portal that let in whoever has them, also as the `next` of the sign-in page.
+SECRET_LINK = re.compile(r"((?:^|/|%2F)(?:d|sign-in|invitations|feeds)(?:/|%2F))[^/?&%\s]{40,}", re.IGNORECASE)
 
 ROUTERS: tuple[APIRouter, ...] = (
     vendors.router,
@@ -113,6 +118,7 @@ def serve(settings: Settings, *, host: str = "", port: int | None = None) -> Non
     signal.signal(signal.SIGTERM, _stop)
     with open_database(settings) as urls:
         listens_on = settings.api_port if port is None else port
+        logging.getLogger("uvicorn.access").addFilter(hide_links)
         app = create_app(
             settings, urls.service, portal_origin=settings.portal_origin or f"http://localhost:{listens_on}"
         )
@@ -124,6 +130,13 @@ def serve(settings: Settings, *, host: str = "", port: int | None = None) -> Non
             ws="none",
             timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         )
+
+
+def hide_links(record: logging.LogRecord) -> bool:
+    """Cut what is secret out of the addresses in a line about a request; the line is written all the same."""
+    if isinstance(record.args, tuple):
+        record.args = tuple(SECRET_LINK.sub(r"\1...", one) if isinstance(one, str) else one for one in record.args)
+    return True
 
 
 def _stop(_number: int, _frame: object) -> NoReturn:

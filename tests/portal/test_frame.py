@@ -3,12 +3,13 @@
 import base64
 import hashlib
 import json
+import secrets
 
 import httpx2
 import pytest
 
 from app.portal.rendering import STATIC, VENDORED
-from tests.flows.claimant import Claimant, Service
+from tests.flows.claimant import Claimant, Service, wait_until
 from tests.portal.conftest import Tab, origin_of, sign_in, vendor_id_of
 
 
@@ -24,6 +25,22 @@ def test_every_page_carries_the_strict_headers_and_no_cache_keeps_it(service: Se
     assert "unsafe" not in headers["Content-Security-Policy"]
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["Cache-Control"] == "no-store"
+
+
+def test_no_link_that_lets_its_reader_in_stands_in_the_log_of_requests(service: Service):
+    token = secrets.token_hex(32)
+    for path in ("/d/{}", "/d/{}/outcome", "/sign-in/{}", "/invitations/{}", "/feeds/{}.atom"):
+        ask(service, path.format(token))
+    ask(service, "/sign-in", params={"next": f"/invitations/{token}"})
+    ask(service, f"/v1/artifacts/{'ab' * 32}")
+
+    def written() -> str:
+        return (service.folder / "api.log").read_text()
+
+    wait_until(lambda: "ab" * 32 in written(), "what is no secret is written whole")
+    for cut in ("/d/... ", "/d/.../outcome ", "/sign-in/... ", "/feeds/... ", "next=%2Finvitations%2F... "):
+        assert cut in written()
+    assert token not in written()
 
 
 def test_vendored_files_are_what_their_hashes_say():
