@@ -34,23 +34,29 @@ def verdict_html(told: ToldVerdict) -> bytes:
 def verdict_pdf(told: ToldVerdict) -> bytes:
     """Set a verdict as a PDF.
 
-    Raises: Unavailable where this service has no Typst.
+    Raises: Unavailable where this service has no Typst, and while it sets another.
     """
     try:
         import typst  # noqa: PLC0415  # an extra: whoever needs no PDF needs no Typst
     except ModuleNotFoundError as error:
         raise Unavailable("this service sets no PDF: take the HTML file and print it") from error
     data = json.dumps(_as_data(told))
-    with _setting, TemporaryDirectory() as nowhere:
-        compiler = typst.Compiler(
-            _read("verdict.typ").encode(),
-            root=nowhere,
-            ignore_system_fonts=True,
-            sys_inputs={"told": data},
-            package_path=nowhere,
-            package_cache_path=nowhere,
-        )
-        made = compiler.compile(format="pdf", timestamp=seconds_of(told.decided_at))
+    # Refused, not queued: who waits here holds a connection to the database, and a few of them hold all there are.
+    if not _setting.acquire(blocking=False):
+        raise Unavailable("another PDF is being set: try again in a moment")
+    try:
+        with TemporaryDirectory() as nowhere:
+            compiler = typst.Compiler(
+                _read("verdict.typ").encode(),
+                root=nowhere,
+                ignore_system_fonts=True,
+                sys_inputs={"told": data},
+                package_path=nowhere,
+                package_cache_path=nowhere,
+            )
+            made = compiler.compile(format="pdf", timestamp=seconds_of(told.decided_at))
+    finally:
+        _setting.release()
     if not isinstance(made, bytes):
         raise TypeError("Typst gives a PDF as one string of bytes")
     return made

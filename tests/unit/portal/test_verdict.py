@@ -3,11 +3,12 @@
 import html
 import io
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from pypdf import PdfReader
 
-from app.errors import TooLarge
+from app.errors import TooLarge, Unavailable
 from app.portal.verdict_files import verdict_html, verdict_pdf
 from app.portal.verdict_plots import evidence_plot, placebo_plot
 from app.portal.verdict_told import MAX_READ_BUNDLE_BYTES, VerdictShelf, tell
@@ -51,6 +52,17 @@ def test_the_walk_ends_where_the_report_says():
     assert len(told.walk) == played.assessment.decision.walk.asked
     assert told.walk[-1] == pytest.approx(float(played.assessment.decision.walk.log2_e))
     assert max(told.walk[:-1]) < told.threshold <= told.walk[-1]
+
+
+def test_of_many_who_want_a_pdf_at_once_nobody_is_kept_waiting():
+    told, wanted = told_of(Plan()), 4
+    with ThreadPoolExecutor(wanted) as threads:
+        asked = [threads.submit(verdict_pdf, told) for _ in range(wanted)]
+        refused = [one.exception() for one in asked]
+    assert None in refused
+    assert [type(one) for one in refused if one is not None] == [Unavailable] * (wanted - refused.count(None))
+    assert refused.count(None) < wanted
+    assert verdict_pdf(told)
 
 
 def test_html_and_pdf_are_the_same_bytes_each_time():
