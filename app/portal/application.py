@@ -39,6 +39,7 @@ from app.portal import (
     pages_verify,
     pages_webhooks,
     pages_weights,
+    pages_white_box,
 )
 from app.portal.forms import read_form
 from app.portal.rendering import STATIC, render, static_version
@@ -82,6 +83,7 @@ ROUTERS = (
     pages_verify.router,
     pages_webhooks.router,
     pages_weights.router,
+    pages_white_box.router,
 )
 
 # Paths that are the API's: what it does not know is a problem document, not a page.
