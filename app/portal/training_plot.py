@@ -10,7 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 WIDTH, HEIGHT = 640, 220
-LEFT, RIGHT, TOP, BOTTOM = 52, 52, 16, 36
+LEFT, RIGHT, TOP, BOTTOM = 72, 72, 16, 36
 
 
 def curve_plot(curve: Sequence[Mapping[str, Any]]) -> Markup:
@@ -43,8 +43,7 @@ def curve_plot(curve: Sequence[Mapping[str, Any]]) -> Markup:
         f'<text x="{WIDTH - RIGHT + 4}" y="{TOP + 8}">100 %</text>'
         f'<text x="{WIDTH - RIGHT + 4}" y="{HEIGHT - BOTTOM}">0 %</text>'
         f'<text x="{LEFT}" y="{HEIGHT - 8}">epoch 0</text>'
-        f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 8}" text-anchor="end">{epochs}</text>'
-        f'<text x="{WIDTH / 2}" y="{HEIGHT - 8}" text-anchor="middle">dashed: loss, full line: triggers answered</text></svg>'
+        f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 8}" text-anchor="end">{epochs}</text></svg>'
     )
 
 

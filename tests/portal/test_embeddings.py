@@ -241,7 +241,7 @@ def test_a_suspects_weights_are_asked_and_what_is_no_evidence_stands_apart(
     place.click()
     page.get_by_role("heading", name="no evidence").wait_for(timeout=60_000)
     told = page.inner_text("main")
-    assert "12 of 12" in told
+    assert "12 of 12\t15.9\t73.0\tno" in told
     assert "This is not evidence" in told
     assert HOSTILE in told
     assert page.locator("main img").count() == 0
@@ -305,6 +305,10 @@ def test_others_find_nothing_and_auditors_change_nothing(tab: Tab, house: House,
                     for identity in (placed["id"], f"{'0' * 8}-0000-7000-8000-{'0' * 12}")
                 )
                 assert (here.status, here.body()) == (404, nowhere.body())
+            page = stranger.go(f"/{kind}?after=<script>")
+            page.get_by_text("this address cannot be read: change after").wait_for()
+            assert "<script>" not in page.inner_text("main")
+        stranger.check()
         theirs = stranger.page.request.get(f"{stranger.origin}/survival-reports/new?embedding={order['id']}")
         assert theirs.status == 404
 
