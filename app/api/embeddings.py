@@ -31,6 +31,7 @@ EXAMPLE_PROGRESS = {
     "trigger_accuracy": 0.5,
     "curve": [{"run": "marked", "epoch": 1, "loss": 0.93, "trigger_accuracy": 0.2}],
     "warnings": [],
+    "seconds_left": 84,
 }
 
 

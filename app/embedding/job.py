@@ -22,7 +22,7 @@ from app.embedding.artifacts import MARKED_WEIGHTS
 from app.embedding.attempts import Assignment, Bench, OrderAttempt, work_on
 from app.embedding.child_order import ChildOrder, SealedKey, TrainingReport
 from app.embedding.embedding_order import EmbeddingOrder
-from app.embedding.progress import ProgressCurve
+from app.embedding.progress import Pace, ProgressCurve
 from app.embedding.training_process import run_child
 from app.jobs.queue import Attempt
 from app.log.store import append, entry_time
@@ -46,13 +46,15 @@ def train(
 ) -> Callable[[Session, EmbeddingRow], None]:
     """Train the mark in and store the weights; give what the order becomes by it."""
     order = child_order(mine, assignment, folder)
-    curve = ProgressCurve()
+    curve, pace = ProgressCurve(), Pace()
 
     def write_progress(row: EmbeddingRow) -> None:
-        row.progress = curve.to_json()
+        told = curve.to_json()
+        row.progress = {**told, "seconds_left": pace.seconds_left} if told else {}
 
     def on_event(event: dict[str, Any]) -> None:
         curve.add(event)
+        pace.note(curve.last, mine.bench.clock())
         mine.tell(write_progress)
 
     bench = mine.bench

@@ -5,7 +5,9 @@ everything that comes from a child is parsed as from a stranger before it is kep
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from app.canonical import integer, text
@@ -19,6 +21,9 @@ MAX_WARNING_CHARACTERS = 1_000
 
 # Far over any loss of which there is something to learn; JSON's numbers have no end.
 MAX_LOSS = 1e300
+
+# No forecast goes further than a year; a child may speak of any number of epochs.
+MAX_SECONDS = 365 * 24 * 3600
 
 RUN = text(1, 40, pattern=r"[a-z0-9-]+")
 COUNT = integer(0)
@@ -66,6 +71,28 @@ class ProgressCurve:
         newest = {name: value for name, value in self.last.items() if name != "epochs"}
         curve = self.points if self.points[-1] == newest else [*self.points, newest]
         return {**self.last, "curve": curve, "warnings": self.warnings}
+
+
+@dataclass
+class Pace:
+    """How fast the run that trains now goes, by the worker's clock: waiting and earlier runs do not count."""
+
+    run: str = ""
+    first_epoch: int = 0
+    since: datetime | None = None
+    seconds_left: int | None = None
+
+    def note(self, last: Mapping[str, Any], now: datetime) -> None:
+        """Take where the training stands (`ProgressCurve.last`); a run has a pace from its second figure on."""
+        if not last:
+            return
+        if self.since is None or last["run"] != self.run or last["epoch"] < self.first_epoch:
+            self.run, self.first_epoch, self.since, self.seconds_left = last["run"], last["epoch"], now, None
+            return
+        gone = last["epoch"] - self.first_epoch
+        if gone:
+            taken = max((now - self.since).total_seconds(), 0.0)
+            self.seconds_left = min(round(taken * max(last["epochs"] - last["epoch"], 0) / gone), MAX_SECONDS)
 
 
 def _point_of(event: dict[str, Any]) -> dict[str, Any]:

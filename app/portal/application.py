@@ -11,6 +11,7 @@ from collections.abc import MutableMapping
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse, Response
 from sqlalchemy.exc import DBAPIError
 from starlette.datastructures import MutableHeaders
@@ -39,6 +40,7 @@ from app.portal import (
     pages_verify,
     pages_webhooks,
     pages_weights,
+    pages_white_box,
 )
 from app.portal.forms import read_form
 from app.portal.rendering import STATIC, render, static_version
@@ -82,6 +84,7 @@ ROUTERS = (
     pages_verify.router,
     pages_webhooks.router,
     pages_weights.router,
+    pages_white_box.router,
 )
 
 # Paths that are the API's: what it does not know is a problem document, not a page.
@@ -171,6 +174,12 @@ def _answer_errors(portal: FastAPI) -> None:
     def refused(request: Request, error: HTTPException) -> Response:
         message = NotFound().message if error.status_code == 404 else str(error.detail)
         return render(request, "error.html", status=error.status_code, message=message)
+
+    @portal.exception_handler(RequestValidationError)
+    def unreadable(request: Request, error: RequestValidationError) -> Response:
+        # What was given may be a stranger's link: its place is named, it is not repeated.
+        places = ", ".join(str(fault["loc"][-1]) for fault in error.errors() if fault["loc"])
+        return render(request, "error.html", status=422, message=f"this address cannot be read: change {places}")
 
     @portal.exception_handler(DBAPIError)
     def database(request: Request, error: DBAPIError) -> Response:

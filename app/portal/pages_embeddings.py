@@ -11,7 +11,7 @@ from fastapi.responses import RedirectResponse, Response
 
 from app.db.tables import EmbeddingRow
 from app.embedding.orders import cancel_order, list_orders, load_order
-from app.embedding.recipe import METHODS, NETWORKS
+from app.embedding.recipe import METHODS, MICRO, NETWORKS, Recipe
 from app.keys.statement import Statement
 from app.portal.rendering import render
 from app.portal.training_plot import curve_plot, time_left
@@ -45,13 +45,15 @@ def new_embedding(
         registrations=registrations_to_choose(session, vendor_of(visitor)),
         chosen=registration,
         queues=[row.queue for row in list_worker_keys(session)],
+        usual=Recipe(network=NETWORKS[0]),
+        micro=MICRO,
         networks=NETWORKS,
         methods=METHODS,
     )
 
 
 @router.get("/{order_id:uuid}")
-def show_embedding(request: Request, visitor: MayRead, session: InTransaction, now: Now, order_id: UUID) -> Response:
+def show_embedding(request: Request, visitor: MayRead, session: InTransaction, order_id: UUID) -> Response:
     """Show an order: how far it is, what came of it."""
     row = load_order(session, EmbeddingRow, vendor_of(visitor), order_id)
     return render(
@@ -61,9 +63,8 @@ def show_embedding(request: Request, visitor: MayRead, session: InTransaction, n
         row=row,
         is_unfinished=row.state in UNFINISHED,
         curve=curve_plot(row.progress.get("curve", [])),
-        left=time_left(row.progress, row.updated_at - row.created_at) if row.state == "running" else "",
+        left=time_left(row.progress) if row.state == "running" else "",
         compared=compared(row.report or {}),
-        waited=now - row.updated_at,
     )
 
 

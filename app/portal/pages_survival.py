@@ -9,7 +9,9 @@ from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 
 from app.db.tables import EmbeddingRow, SurvivalReportRow
+from app.embedding.embedding_order import EmbeddingOrder
 from app.embedding.orders import cancel_order, list_orders, load_order
+from app.embedding.recipe import EXPORTED
 from app.embedding.survival.order import SurvivalReport
 from app.portal.pages_embeddings import LISTED, UNFINISHED, registrations_to_choose
 from app.portal.rendering import render
@@ -37,6 +39,7 @@ def new_report(request: Request, visitor: MayEmbed, session: InTransaction, embe
         "survival_new.html",
         registrations=registrations_to_choose(session, vendor_of(visitor)),
         embedding=row,
+        program=program_of(row) if row else "",
         queues=[each.queue for each in list_worker_keys(session)],
     )
 
@@ -53,6 +56,12 @@ def show_report(request: Request, visitor: MayRead, session: InTransaction, orde
         is_unfinished=row.state in UNFINISHED,
         report=SurvivalReport.from_json(row.report) if row.report else None,
     )
+
+
+def program_of(row: EmbeddingRow) -> str:
+    """Name the program, as hex, that an embedding's marked weights need again; nothing for other networks."""
+    order = EmbeddingOrder.from_json(row.order_json)
+    return order.model.hex() if order.recipe.network == EXPORTED and order.model else ""
 
 
 @router.post("/{order_id:uuid}/cancel")

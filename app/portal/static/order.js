@@ -56,7 +56,7 @@ async function sealedKey(registration, queue) {
   return base64(await seal(fromHex(entry.public_key), key.encode(), root));
 }
 
-const whole = (name) => Number(form.elements[name].value);
+const number = (name) => Number(form.elements[name].value);
 
 function recipe() {
   const more = form.elements.more.value.trim();
@@ -66,23 +66,75 @@ function recipe() {
   } catch {
     throw new Error("further options must be JSON: {\"crop_padding\": 4, \"flip\": true}");
   }
+  const seeds = number("compare_seeds");
   return {
     network: form.elements.network.value.trim(),
     method: form.elements.method.value,
-    epochs: whole("epochs"),
-    triggers_per_batch: whole("triggers_per_batch"),
-    compare_seeds: whole("compare_seeds"),
+    epochs: number("epochs"),
+    extra_epochs: number("extra_epochs"),
+    batch_size: number("batch_size"),
+    triggers_per_batch: number("triggers_per_batch"),
+    learning_rate_micros: Math.round(1e6 * number("learning_rate")),
+    schedule: form.elements.schedule.value,
+    flip: form.elements.flip.checked,
+    crop_padding: number("crop_padding"),
+    resize: form.elements.resize.checked,
+    seed: number("seed"),
+    compare_plain: seeds > 0,
+    compare_seeds: Math.max(seeds, 1),
     mode: form.elements.model.files.length ? "pretrained" : "scratch",
     ...options,
   };
 }
 
-async function orderOf(kind) {
-  if (kind === "survival-reports") {
-    return { suite: form.elements.suite.value, model: await artifact("model", "the marked weights"), plain_model: await artifact("plain_model", "the control") };
-  }
-  return { recipe: recipe(), model: await artifact("model", "the weights") };
-}
+// The data that trainings and attacks both read.
+const data = async () => {
+  const train_data = await artifact("train_data", "the training data");
+  if (train_data === null) throw new Error("choose the training data");
+  return { train_data, test_data: await artifact("test_data", "the test data") };
+};
+
+// What an order says besides registration, queue and key, by its kind; files go up on the way.
+const orders = {
+  embeddings: async () => ({ ...(await data()), recipe: recipe(), model: await artifact("model", "the weights") }),
+  "survival-reports": async () => ({
+    ...(await data()),
+    suite: form.elements.suite.value,
+    model: await artifact("model", "the marked weights"),
+    plain_model: await artifact("plain_model", "the control"),
+    program: await artifact("program", "the program"),
+  }),
+  "white-box-checks": async () => {
+    const controls = [];
+    const suspect = await artifact("suspect", "the suspect's weights");
+    const head = form.elements.head.value || (await artifact("head_file", "your head"));
+    for (const file of form.elements.controls.files) controls.push({ name: file.name, sha256: await upload(file, `the control ${file.name}`) });
+    const since = form.elements.suspect_since.value;
+    return {
+      suspect,
+      program: await artifact("program", "the program"),
+      head,
+      controls,
+      suspect_since: since ? `${since}T00:00:00Z` : null,
+      bits: number("bits"),
+    };
+  },
+};
+
+// What can be refused without sending anything: an upload of gigabytes comes last.
+const checks = {
+  embeddings: recipe,
+  "survival-reports": () => {},
+  "white-box-checks": () => {
+    const { head, head_file: file, controls, suspect_since: since } = form.elements;
+    const isWithHead = head.value !== "" || file.files.length > 0;
+    if (isWithHead && !controls.files.length) throw new Error("a count with your head says nothing without a control: choose a network that never saw the mark");
+    if (!isWithHead && (controls.files.length || since.value)) throw new Error("controls and a date go with a head: choose yours, or leave them empty");
+  },
+};
+
+// What is wrong in a closed part must be seen, or a browser refuses the form without a word.
+form.addEventListener("invalid", (event) => event.target.closest("details")?.setAttribute("open", ""), true);
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();
@@ -90,18 +142,9 @@ form.addEventListener("submit", (event) => {
     const { kind } = form.dataset;
     const registration = await service.get(`/v1/registrations/${form.elements.registration.value}`);
     const queue = form.elements.queue.value;
-    // Cheap refusals come before an upload of gigabytes.
+    checks[kind]();
     const sealed = await sealedKey(registration, queue);
-    if (kind === "embeddings") recipe();
-    const order = {
-      registration_id: registration.id,
-      queue,
-      sealed_key: sealed,
-      train_data: await artifact("train_data", "the training data"),
-      test_data: await artifact("test_data", "the test data"),
-      ...(await orderOf(kind)),
-    };
-    if (order.train_data === null) throw new Error("choose the training data");
+    const order = { registration_id: registration.id, queue, sealed_key: sealed, ...(await orders[kind]()) };
     const placed = await service.post(`/v1/${kind}`, order);
     window.location.assign(`/${kind}/${placed.id}`);
   });

@@ -17,13 +17,27 @@ async function expand(suite, key, label, info, length) {
   return block.slice(0, length);
 }
 
+// A fresh pair's public half, and what it has in common with the recipient. The browser's own errors have no words.
+async function agree(recipientBytes) {
+  let pair;
+  try {
+    pair = await crypto.subtle.generateKey("X25519", true, ["deriveBits"]);
+  } catch {
+    throw new Error("this browser cannot seal (it lacks X25519): use a newer one, or the command line");
+  }
+  try {
+    const recipient = await crypto.subtle.importKey("raw", recipientBytes, "X25519", false, []);
+    const shared = new Uint8Array(await crypto.subtle.deriveBits({ name: "X25519", public: recipient }, pair.privateKey, 256));
+    return { sent: new Uint8Array(await crypto.subtle.exportKey("raw", pair.publicKey)), shared };
+  } catch {
+    throw new Error("this is no queue's public key: nothing sealed to it would be secret");
+  }
+}
+
 // `queueKey` is the queue's 64 public bytes (Ed25519, then X25519); `root` binds the key to its registration.
 export async function seal(queueKey, plaintext, root) {
   const recipientBytes = queueKey.slice(32);
-  const recipient = await crypto.subtle.importKey("raw", recipientBytes, "X25519", false, []);
-  const pair = await crypto.subtle.generateKey("X25519", true, ["deriveBits"]);
-  const sent = new Uint8Array(await crypto.subtle.exportKey("raw", pair.publicKey));
-  const shared = new Uint8Array(await crypto.subtle.deriveBits({ name: "X25519", public: recipient }, pair.privateKey, 256));
+  const { sent, shared } = await agree(queueKey.length === 64 ? recipientBytes : NOTHING);
   const agreed = await extract(KEM, NOTHING, "eae_prk", shared);
   const secretOfPair = await expand(KEM, agreed, "shared_secret", concat(sent, recipientBytes), 32);
 

@@ -1,8 +1,9 @@
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
 
-from app.embedding.progress import MAX_POINTS, ProgressCurve
+from app.embedding.progress import MAX_POINTS, MAX_SECONDS, Pace, ProgressCurve
 from app.errors import TrainingFailed
 
 
@@ -95,3 +96,39 @@ def test_a_warning_holds_nothing_that_a_database_or_a_terminal_stumbles_over():
     (warning,) = curve.to_json()["warnings"]
     assert warning.startswith("low    [2Jaccuracy")
     assert len(warning) == 1_000
+
+
+START = datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+
+def left_after(*seen: tuple[str, int, float], epochs: int = 60) -> int | None:
+    """What a worker forecasts that saw these runs at these epochs, so many seconds after it began."""
+    pace = Pace()
+    for run, epoch, seconds in seen:
+        pace.note({"run": run, "epoch": epoch, "epochs": epochs}, START + timedelta(seconds=seconds))
+    return pace.seconds_left
+
+
+def test_no_time_is_forecast_before_two_figures_of_one_run():
+    pace = Pace()
+    pace.note({}, START)
+    assert (pace.since, pace.seconds_left) == (None, None)
+    assert left_after(("marked", 1, 3_600)) is None
+    assert left_after(("marked", 1, 5), ("marked", 1, 9)) is None
+
+
+def test_the_time_left_follows_the_pace_of_this_run_whatever_came_before():
+    assert left_after(("marked", 10, 7_000), ("marked", 20, 7_010)) == 40
+    assert left_after(("plain", 1, 0), ("plain", 60, 59), ("marked", 1, 70)) is None
+    assert left_after(("plain", 1, 0), ("plain", 60, 59), ("marked", 1, 70), ("marked", 2, 72)) == 116
+
+
+def test_a_run_that_begins_again_has_a_new_pace():
+    assert left_after(("marked", 30, 0), ("marked", 40, 10), ("marked", 20, 20), ("marked", 30, 40)) == 60
+
+
+@pytest.mark.parametrize(
+    ("seconds", "epochs", "left"), [(-50, 60, 0), (10, 2, 0), (10, 1, 0), (10, 10**15, MAX_SECONDS)]
+)
+def test_a_forecast_is_neither_negative_nor_without_end(seconds, epochs, left):
+    assert left_after(("marked", 1, 0), ("marked", 2, seconds), epochs=epochs) == left
