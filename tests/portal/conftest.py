@@ -43,9 +43,9 @@ def service(servers: Callable[[str], Server], tmp_path_factory: pytest.TempPathF
         yield service
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium."""
+    """Debian's Chromium, for one file: Playwright keeps an event loop in this thread, and other files run their own."""
     if CHROMIUM is None:
         pytest.skip("Chromium is not installed: apt-get install chromium")
     with sync_playwright() as playwright:
@@ -136,7 +136,7 @@ def plain_tab(browser: Browser, service: Service) -> Iterator[Tab]:
         yield tab
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def run_script(browser: Browser, service: Service) -> Iterator[Callable[..., Any]]:
     """Run a function body on a page of the portal; `load(name)` gives a module of static/, `given` what was given."""
     with opened(browser, origin_of(service)) as tab:
