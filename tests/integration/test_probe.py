@@ -80,8 +80,8 @@ def test_a_wish_to_wait_for_a_week_is_not_granted():
 
 
 def test_questions_whose_turn_comes_too_late_are_not_sent_but_written_down():
-    with SuspectSimulator(scores, latency_seconds=0.2) as simulator:
-        manner = Manner(attempts=3, budget_seconds=0.3, limits=Limits(connections=2))
+    with SuspectSimulator(scores, latency_seconds=1.0) as simulator:
+        manner = Manner(attempts=3, budget_seconds=1.5, limits=Limits(connections=2))
         results = ask([question(n) for n in range(9)], suspect_of(simulator), RULES, manner, now)
         assert len(simulator.requests) == 4
         sent, unsent = results[:4], results[4:]

@@ -258,7 +258,7 @@ def test_no_secret_stands_in_arguments_environment_or_files(tmp_path):
                 seen.extend(Path(f"/proc/{pid}/cmdline").read_bytes() + Path(f"/proc/{pid}/environ").read_bytes())
         seen.extend(json.dumps(event).encode())
 
-    order = order_in(tmp_path, key, recipe=Recipe.from_options({**TINY, "epochs": 3, "compare_plain": False}))
+    order = order_in(tmp_path, key, recipe=Recipe.from_options({**TINY, "epochs": 150, "compare_plain": False}))
     assert order.statement == statement_of(key)
     run_child(order, secrets, look, lambda: False)
     for path in tmp_path.rglob("*"):
