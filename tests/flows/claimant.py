@@ -38,6 +38,9 @@ from tests.simulators.suspect import Answer, SuspectSimulator
 ORIGIN = "test.trapstreet.localhost/log"
 CLASSES = 10
 
+# Of an innocent endpoint. One in 450 is still undecided after 192 triggers, and then the verdict says so.
+LET_GO = (("NOT_SUPPORTED", "futile"), ("INCONCLUSIVE", "budget"))
+
 # Generous: several of these tests run beside each other on two cores.
 PATIENCE_SECONDS = 60.0
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import httpx2
@@ -11,12 +12,15 @@ from sqlalchemy import text
 
 from app.cli.client import file_dispute
 from app.db.engine import transaction
+from app.embedding.survival.odds import bounds
 from app.errors import ProofError
 from app.log.store import check_log
 from app.protocol.bundle import check_bundle
 from app.protocol.records import WithdrawalEntry, parse_entry
 from app.suspects.adapter_codec import AdapterCodec
 from tests.flows.claimant import (
+    CLASSES,
+    LET_GO,
     ORIGIN,
     Claimant,
     Service,
@@ -30,7 +34,7 @@ from tests.flows.claimant import (
     sign_up,
     wait_until,
 )
-from tests.simulators.suspect import SuspectSimulator
+from tests.simulators.suspect import Answer, SuspectSimulator
 
 
 @pytest.fixture(autouse=True)
@@ -134,7 +138,8 @@ def test_a_mark_that_came_second_is_confirmed_by_its_ranking(service: Service) -
     with SuspectSimulator(tuned) as suspect:
         dispute = claimant.answer_until_decided(claimant.file(suspect, evidence="ranking", max_triggers=192))
     assert (dispute["verdict"], dispute["reason"]) == ("CONFIRMED", "evidence")
-    assert dispute["matches"] < dispute["asked"] / 2
+    # So many first places alone would not have been enough.
+    assert dispute["matches"] < bounds(dispute["asked"], CLASSES, 2**64).confirmed[-1]
     found = checked(claimant, dispute)
     assert found.report["evidence"] == "ranking"
 
@@ -147,7 +152,7 @@ def test_an_innocent_ranking_confirms_nothing(service: Service) -> None:
 
     with SuspectSimulator(ranks) as suspect:
         dispute = claimant.answer_until_decided(claimant.file(suspect, evidence="ranking", max_triggers=192))
-    assert dispute["verdict"] in ("NOT_SUPPORTED", "INCONCLUSIVE")
+    assert (dispute["verdict"], dispute["reason"]) in LET_GO
     assert float(dispute["log2_e"]) < 20
 
 
@@ -178,8 +183,8 @@ def test_an_innocent_model_is_let_go_early(service: Service) -> None:
     claimant = sign_up(service, "wrong")
     with SuspectSimulator(innocent) as suspect:
         dispute = claimant.answer_until_decided(claimant.file(suspect))
-    assert (dispute["verdict"], dispute["reason"]) == ("NOT_SUPPORTED", "futile")
-    assert dispute["asked"] < 192
+    assert (dispute["verdict"], dispute["reason"]) in LET_GO
+    assert dispute["asked"] < 192 or dispute["reason"] == "budget"
     checked(claimant, dispute)
 
 
@@ -214,7 +219,13 @@ def test_labels_of_the_vendors_own_choice_are_indicative_at_most(service: Servic
 
 def test_the_first_triggers_of_a_family_may_exhaust_the_budget(service: Service) -> None:
     claimant = sign_up(service, "thrifty")
-    with SuspectSimulator(claimant.stolen(0.45)) as suspect:
+    places = count()
+
+    def every_other(question: bytes) -> Answer:
+        label = claimant.labels[question]
+        return scores(label if next(places) % 2 else (label + 1) % CLASSES)
+
+    with SuspectSimulator(every_other) as suspect:
         dispute = claimant.answer_until_decided(claimant.file(suspect, max_triggers=33, covers_per_trigger=0))
     assert (dispute["verdict"], dispute["reason"]) == ("INCONCLUSIVE", "budget")
     assert dispute["blocks_total"] == 3
