@@ -1,4 +1,4 @@
-"""Derivations: a suspect's interface by the fixed rule, from its metadata and the committed covers, free of charge.
+"""Derivations: a suspect's interface by the fixed rule, from its metadata and the committed covers.
 
 Trust: what the suspect answered is shown as counts and labels; the bytes are in the evidence bundle.
 """
@@ -16,8 +16,9 @@ from app.api.problems import WITH_KEY, problems
 from app.db.derivation_tables import DerivationRow
 from app.db.tables import ID_RANDOM_BYTES
 from app.disputes.derivation import WantedDerivation, load_derivation, place_derivation
+from app.disputes.derivation_report import why_it_costs
 from app.disputes.suspects import load_suspect
-from app.protocol.derivation import DerivationHead, derived_bits
+from app.protocol.derivation import DerivationHead
 from app.registry.api_keys import DISPUTE, Caller
 from app.registry.registrations import load_registration
 from app.web import InTransaction, Now, ServiceOf
@@ -32,6 +33,11 @@ class DerivationBody(Body):
 
     registration_id: UUID
     covers: Hex32 = Field(description="SHA-256 of the uploaded labelled cover set that the statement commits to.")
+    by_name: bool = Field(
+        default=False,
+        description="Ask as the suspect's own adapter does and as no other, for 12 bits: for endpoints that say nothing of "
+        "themselves. Else adapters follow from the endpoint's metadata.",
+    )
 
 
 class CandidateView(Answer):
@@ -90,7 +96,7 @@ def derive(
     """Have the suspect's interface derived by the fixed rule. There is one derivation a registration and host, ever."""
     suspect = load_suspect(session, caller.vendor_id, suspect_id)
     registration = load_registration(session, caller.vendor_id, body.registration_id)
-    wanted = WantedDerivation(suspect, registration, body.covers)
+    wanted = WantedDerivation(suspect, registration, body.covers, body.by_name)
     draw = secrets.token_bytes(ID_RANDOM_BYTES)
     row = place_derivation(session, service.store, wanted, service.network_rules, draw, now)
     return _view(row)
@@ -123,7 +129,7 @@ def _view(row: DerivationRow) -> DerivationView:
         ordinal=row.ordinal,
         interface=None if head is None or head.interface is None else head.interface.to_json(),
         interface_bits=bits,
-        why=_why(head),
+        why=why_it_costs(row),
         entry_index=row.entry_index,
         file_sha256=row.file_sha256,
         candidates=report["candidates"],
@@ -131,13 +137,3 @@ def _view(row: DerivationRow) -> DerivationView:
         created_at=row.created_at,
         updated_at=row.updated_at,
     )
-
-
-def _why(head: DerivationHead | None) -> str:
-    if head is None:
-        return "not derived yet"
-    if head.bits == 0:
-        return "free: a fixed rule chose it from metadata and from covers committed before the labels were drawn"
-    if head.bits > derived_bits(head.ordinal):
-        return "derived by the fixed rule, but for want of answers classes were not mapped: silence can be chosen, too"
-    return "derived by the fixed rule, but not the first of its registration: later ones could be chosen among"

@@ -19,6 +19,9 @@ from app.protocol.interface import BY_CLAIMANT, Interface, InterfaceOrigin
 
 POLL_SECONDS = 0.5
 
+# A suspect has an adapter before anybody knows its own.
+ASKED_AT_FIRST = "kserve_v1"
+
 suspect = typer.Typer(name="suspect", help="What is done with an endpoint before it is accused.", no_args_is_help=True)
 
 
@@ -29,6 +32,9 @@ def derive(
     covers: Annotated[Path, typer.Option(help="The labelled cover file that the registration commits to.")],
     model: Annotated[str, typer.Option(help="The model's name, where the address does not say it.")] = "",
     version: Annotated[str, typer.Option(help="The model's version, where the address does not say it.")] = "",
+    adapter: Annotated[
+        str, typer.Option(help="Try this adapter alone, for 12 bits: for endpoints that say nothing of themselves.")
+    ] = "",
     credentials_file: Annotated[
         Path | None,
         typer.Option("--credentials", help="File (chmod 600) with what the endpoint wants to see first."),
@@ -39,21 +45,20 @@ def derive(
 ) -> None:
     """Let the service derive the suspect's interface from its metadata and the committed covers.
 
-    It tries the adapters kserve_v1 and oip_v2 and no other.
+    It tries the adapters that the endpoint's own description names; cloud services say nothing, so name theirs.
 
     The first one of a registration is free. There is one derivation a registration and host, ever: nobody gets to choose.
     """
     with reported(as_json=as_json), ApiClient(url, api_key) as client:
         check_readable(covers)
         at = {name: value for name, value in (("model", model), ("version", version)) if value}
-        suspect_id = _find_or_add(client, endpoint, at)
+        suspect_id = _find_or_add(client, endpoint, adapter or ASKED_AT_FIRST, at)
         if credentials_file is not None:
             body = {"credentials": read_credentials(credentials_file)}
             client.put(f"/v1/suspects/{suspect_id}/credentials", body)
         digest = client.upload(covers, "application/json")
-        found = client.post(
-            f"/v1/suspects/{suspect_id}/derivation", {"registration_id": registration, "covers": digest}
-        )
+        wanted = {"registration_id": registration, "covers": digest, "by_name": bool(adapter)}
+        found = client.post(f"/v1/suspects/{suspect_id}/derivation", wanted)
         with console.status("asking", spinner="line") as status:
             while found["state"] == "asking":
                 status.update(f"{found['answered']} of {found['asked']} covers answered")
@@ -107,8 +112,8 @@ def credentials(
         show(client.put(f"/v1/suspects/{suspect_id}/credentials", body), as_json=as_json)
 
 
-def _find_or_add(client: ApiClient, endpoint: str, at: dict[str, str]) -> str:
-    interface = Interface(adapter="kserve_v1", options=dict(at), preprocessing={}, label_map={"by": "index"}).to_json()
+def _find_or_add(client: ApiClient, endpoint: str, adapter: str, at: dict[str, str]) -> str:
+    interface = Interface(adapter=adapter, options=dict(at), preprocessing={}, label_map={"by": "index"}).to_json()
     for known in client.items("/v1/suspects"):
         if (known["endpoint"], known["interface"]) == (endpoint, interface):
             return str(known["id"])

@@ -24,6 +24,8 @@ class DerivationRow(Base):
     host: Mapped[str]
     endpoint: Mapped[str]
     address_options: Mapped[dict[str, Any]]
+    # The one that the claimant named; null where the endpoint's metadata is to name them.
+    adapter: Mapped[str | None]
     covers_sha256: Mapped[bytes]
     state: Mapped[str]
     asked: Mapped[int] = mapped_column(default=0)

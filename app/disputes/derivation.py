@@ -10,7 +10,7 @@ from the rule alone, so a killed worker's successor goes on where it stopped.
 Source: docs/protocol.md section 7.1.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import groupby
@@ -27,6 +27,7 @@ from app.db.engine import transaction
 from app.db.tables import ArtifactRow, RegistrationRow, SuspectRow, new_id
 from app.disputes.budgets import DISPUTES, give_back
 from app.disputes.credentials import open_credentials
+from app.disputes.derivation_report import report_of
 from app.disputes.filing import MAX_COVER_SET_BYTES
 from app.disputes.probing import Prober, count_sent, spend
 from app.errors import Conflict, Malformed, NotFound
@@ -35,7 +36,6 @@ from app.jobs.queue import Attempt, enqueue, is_alive, verify_current
 from app.keys.cover_set import LabelledCoverSet, parse_cover_set
 from app.keys.statement import Statement
 from app.log.store import append, entry_time
-from app.protocol.bundle import MAX_FILE_BYTES
 from app.protocol.derivation import (
     MAX_DERIVATIONS,
     RULE,
@@ -44,16 +44,16 @@ from app.protocol.derivation import (
     MetadataAnswer,
     Pair,
     Rule,
-    derived_bits,
 )
+from app.protocol.derivation_price import price_derivation
 from app.protocol.interface import Interface
 from app.protocol.records import ModelEntry
 from app.signature import sign
 from app.storage.objects import get_bytes, put_bytes
 from app.suspects.addresses import NetworkRules, parse_endpoint
-from app.suspects.candidates import address_of, candidates, metadata_paths, verify_names, verify_size
+from app.suspects.candidates import address_of, answer_bytes, metadata_paths, rule_of, verify_adapter, verify_size
 from app.suspects.credentials import Credentials
-from app.suspects.describe import ask_metadata
+from app.suspects.metadata import ask_metadata
 from app.suspects.probe import Asked, Question, Suspect, ask
 
 # It stands in the database: renaming it orphans waiting jobs.
@@ -69,11 +69,12 @@ ATTEMPTS: Final = 3
 
 @dataclass(frozen=True)
 class WantedDerivation:
-    """Whose interface is to be derived, and from which covers."""
+    """Whose interface is to be derived, and from which covers; with the suspect's own adapter, or by what metadata says."""
 
     suspect: SuspectRow
     registration: RegistrationRow
     covers_sha256: bytes
+    is_by_name: bool = False
 
 
 def place_derivation(
@@ -88,15 +89,17 @@ def place_derivation(
 
     Raises: NotFound if the artifact is not the vendor's; OpeningInvalid if it is not the committed set; Malformed if that
     is too small, its inputs too large or the model no name; Conflict if the host has a derivation for this registration at
-    another path or model, or the registration has 1,024.
+    another path, model or adapter, or the registration has 1,024.
     """
     suspect, registration, covers_sha256 = wanted.suspect, wanted.registration, wanted.covers_sha256
     statement = Statement.parse(registration.statement)
     covers = read_committed_covers(session, store, suspect.vendor_id, covers_sha256, statement)
-    endpoint, at = suspect.endpoint, address_of(Interface.from_json(suspect.interface).options)
-    verify_names(at)
+    known = Interface.from_json(suspect.interface)
+    endpoint, at = suspect.endpoint, address_of(known.options)
+    adapter = known.adapter if wanted.is_by_name else None
+    verify_adapter(adapter, at, statement)
     # A file that is larger is never read again, and a dispute over it would never end.
-    verify_size(at, statement, covers.table, MAX_FILE_BYTES)
+    verify_size(statement, covers.table)
     place = parse_endpoint(endpoint, rules)
     host = f"{place.host}:{place.port}"
     # Locked: of two that are placed at once the second finds the first.
@@ -114,15 +117,22 @@ def place_derivation(
         )
         session.add(row)
     elif row.state != FAILED:
-        if (row.endpoint, row.address_options) != (endpoint, at):
-            raise Conflict(f"a registration derives once a host, and did at {row.endpoint}", state=row.state)
-        if row.state == ASKING and not is_alive(session, _job_name(row.id)):
-            _enqueue(session, row)
-        return row
-    row.endpoint, row.address_options, row.covers_sha256 = endpoint, at, covers_sha256
+        return _as_it_stands(session, row, (endpoint, at, adapter))
+    row.endpoint, row.address_options, row.adapter, row.covers_sha256 = endpoint, at, adapter, covers_sha256
     row.state, row.asked, row.asking_milliseconds, row.metadata_answers, row.updated_at = ASKING, 0, 0, None, now
     session.flush()
     _enqueue(session, row)
+    return row
+
+
+def _as_it_stands(
+    session: Session, row: DerivationRow, wanted: tuple[str, dict[str, Any], str | None]
+) -> DerivationRow:
+    if (row.endpoint, row.address_options, row.adapter) != wanted:
+        how = "as its metadata says" if row.adapter is None else f"as {row.adapter}"
+        raise Conflict(f"a registration derives once a host, and did at {row.endpoint}, {how}", state=row.state)
+    if row.state == ASKING and not is_alive(session, _job_name(row.id)):
+        _enqueue(session, row)
     return row
 
 
@@ -169,7 +179,13 @@ class _Task:
     host: str
     metadata: tuple[MetadataAnswer, ...]
     answers: dict[Pair, tuple[str, ...]]
+    statuses: dict[Pair, int | None]
     taken: timedelta
+
+    def note(self, seen: Iterable[DerivationQuery]) -> None:
+        """Remember of what was asked as much as the rule and the price need."""
+        for query in seen:
+            self.answers[query.pair], self.statuses[query.pair] = query.labels, query.status
 
 
 def derive_interface(prober: Prober, attempt: Attempt, derivation_id: UUID) -> None:
@@ -191,7 +207,7 @@ def derive_interface(prober: Prober, attempt: Attempt, derivation_id: UUID) -> N
                 verify_current(session, attempt)
                 give_back(session, task.host, DISPUTES, unsent, began)
                 _store(session, prober, derivation_id, len(task.answers), seen, taken)
-            task.answers.update((query.pair, query.labels) for query in seen)
+            task.note(seen)
     _finish(prober, attempt, derivation_id, task)
 
 
@@ -207,22 +223,26 @@ def _open(prober: Prober, attempt: Attempt, derivation_id: UUID) -> _Task | None
             .where(DerivationQueryRow.derivation_id == row.id)
             .order_by(DerivationQueryRow.n)
         )
-        answers = {query.pair: query.labels for query in map(_read, stored)}
-        endpoint, at, metadata = row.endpoint, row.address_options, row.metadata_answers
+        known = [(query.pair, query.labels, query.status) for query in map(_read, stored)]
+        endpoint, at, adapter, metadata = row.endpoint, row.address_options, row.adapter, row.metadata_answers
         credentials = _credentials_of(session, prober, row)
         taken = timedelta(milliseconds=row.asking_milliseconds)
     if metadata is None:
         limits = prober.manner.limits
-        metadata = _encode_metadata(ask_metadata(endpoint, metadata_paths(at), prober.rules, limits, credentials))
+        metadata = _encode_metadata(
+            ask_metadata(endpoint, metadata_paths(at, adapter), prober.rules, limits, credentials)
+        )
         with transaction(prober.engine) as session:
             verify_current(session, attempt)
             session.get_one(DerivationRow, derivation_id).metadata_answers = metadata
     said = tuple(MetadataAnswer.from_json(value) for value in parse_json(metadata))
-    rule = Rule(statement, covers.table, candidates(at, said, statement))
+    rule = rule_of(at, adapter, said, statement, covers.table)
     placeholder = Interface("kserve_v1", {}, {}, {"by": "name"})
     suspect = Suspect(endpoint, placeholder, len(statement.classes), credentials)
     host = parse_endpoint(endpoint, prober.rules).host
-    return _Task(rule, covers.inputs, suspect, host, said, answers, taken)
+    answers = {pair: labels for pair, labels, _ in known}
+    statuses = {pair: status for pair, _, status in known}
+    return _Task(rule, covers.inputs, suspect, host, said, answers, statuses, taken)
 
 
 def _credentials_of(session: Session, prober: Prober, row: DerivationRow) -> Credentials | None:
@@ -252,7 +272,8 @@ def _lots(pairs: Sequence[Pair]) -> Iterator[list[Pair]]:
 
 def _ask(prober: Prober, task: _Task, lot: Sequence[Pair], left_seconds: float) -> list[Asked]:
     suspect = replace(task.suspect, interface=task.rule.candidates[lot[0][0]])
-    manner = replace(prober.manner, attempts=ATTEMPTS, budget_seconds=max(0.0, left_seconds))
+    limits = replace(prober.manner.limits, body_bytes=min(prober.manner.limits.body_bytes, answer_bytes(task.rule)))
+    manner = replace(prober.manner, limits=limits, attempts=ATTEMPTS, budget_seconds=max(0.0, left_seconds))
     questions = [Question(n, task.inputs[cover]) for n, (_, cover) in enumerate(lot)]
     return ask(questions, suspect, prober.rules, manner, prober.now, prober.traffic_of)
 
@@ -304,19 +325,25 @@ def _finish(prober: Prober, attempt: Attempt, derivation_id: UUID, task: _Task) 
         if not row.answered:
             row.state = FAILED
         else:
-            interface, classes = task.rule.interface(task.answers), len(task.rule.statement.classes)
             ordinal = _next_ordinal(session, row.registration_id)
+            price = price_derivation(ordinal, row.adapter, task.metadata, task.rule, task.answers, task.statuses)
             head = DerivationHead(
                 registration=session.get_one(RegistrationRow, row.registration_id).entry_index,
                 ordinal=ordinal,
-                bits=derived_bits(ordinal, task.rule.open_classes(task.answers), classes),
+                bits=price.bits,
                 rule=RULE,
                 endpoint=row.endpoint,
                 at=row.address_options,
+                adapter=row.adapter,
                 metadata=task.metadata,
-                interface=interface,
+                interface=task.rule.interface(task.answers),
             )
-            row.state, row.ordinal, row.head, row.report = DONE, head.ordinal, head.encode(), _report(task)
+            row.state, row.ordinal, row.head, row.report = (
+                DONE,
+                head.ordinal,
+                head.encode(),
+                report_of(task.rule, task.answers, price),
+            )
             row.file_sha256 = put_bytes(prober.store, _file(session, row))
             row.entry_index = append(session, prober.identity, _entry(prober, time, row.file_sha256), now).index
         session.execute(delete(DerivationQueryRow).where(DerivationQueryRow.derivation_id == row.id))
@@ -344,36 +371,6 @@ def _check_number(session: Session, registration_id: UUID) -> None:
     placed = session.scalars(select(func.count()).where(DerivationRow.registration_id == registration_id)).one()
     if placed >= MAX_DERIVATIONS:
         raise Conflict(f"a registration has {MAX_DERIVATIONS} derivations at most", state=DONE)
-
-
-def _report(task: _Task) -> dict[str, Any]:
-    """Say how the candidates fared and what each class got; purity in thousandths."""
-    rule, answers = task.rule, task.answers
-    best = rule.best(answers)
-    found = [] if best is None else rule.classes_found(answers, best, rule.asked_of_best)
-    return {
-        "candidates": [
-            {
-                "adapter": rule.candidates[number].adapter,
-                "options": rule.candidates[number].options,
-                "preprocessing": rule.candidates[number].preprocessing,
-                "purity_millis": int(1000 * rule.purity(answers, number)),
-                "chosen": number == best,
-            }
-            for number in rule.speaking(answers)
-        ],
-        "classes": [
-            {
-                "name": rule.statement.classes[one.index],
-                "asked": one.asked,
-                "answered": one.answered,
-                "label": one.label,
-                "agreeing": one.agreeing,
-                "mapped": one.is_mapped,
-            }
-            for one in found
-        ],
-    }
 
 
 def _enqueue(session: Session, row: DerivationRow) -> None:

@@ -19,6 +19,7 @@ from app.db.tables import ID_RANDOM_BYTES, SuspectRow
 from app.disputes.budgets import TESTS_A_DAY
 from app.disputes.credentials import drop_credentials, find_secrets, open_credentials, put_credentials
 from app.disputes.derivation import ASKING, WantedDerivation, place_derivation
+from app.disputes.derivation_report import why_it_costs
 from app.disputes.suspects import (
     list_derivations_at,
     list_disputes_with,
@@ -53,6 +54,9 @@ router = APIRouter(prefix="/suspects")
 PAGE = 50
 MAX_DISPUTES = 50
 DIGEST_CHARACTERS = 64
+
+# The form's word for: the suspect's own adapter and no other.
+BY_NAME = "name"
 
 
 def wanted_id(suspect_id: str) -> UUID:
@@ -141,7 +145,8 @@ def derive(
     status = 422
     try:
         with session.begin_nested():
-            wanted = WantedDerivation(row, registration, _digest(typed.get("covers")))
+            by_name = typed.get("how") == BY_NAME
+            wanted = WantedDerivation(row, registration, _digest(typed.get("covers")), by_name)
             draw = secrets.token_bytes(ID_RANDOM_BYTES)
             place_derivation(session, service.store, wanted, service.network_rules, draw, now)
         return RedirectResponse(f"/suspects/{row.id}#derivation", 303)
@@ -150,7 +155,8 @@ def derive(
     except Conflict as error:
         typed.errors["form"], status = error.message, status_of(error)
     except (Refused, OpeningInvalid) as error:
-        typed.errors["covers"] = error.message
+        is_about_adapter = isinstance(error, Malformed) and error.pointer.startswith("/interface")
+        typed.errors["form" if is_about_adapter else "covers"] = error.message
     row = load_suspect(session, vendor_of(visitor), suspect_id)
     return _page(request, session, service, row, typed, status=status)
 
@@ -253,6 +259,7 @@ def _derivation(row: DerivationRow) -> dict[str, Any]:
         "entry_index": row.entry_index,
         "interface": None if head is None else head.interface,
         "bits": None if head is None else head.bits,
+        "why": why_it_costs(row),
         "candidates": report["candidates"],
         "classes": report["classes"],
         "updated_at": row.updated_at,

@@ -1,6 +1,7 @@
 """An interface by a fixed rule: from the endpoint's metadata, and from its answers to covers committed before the beacon.
 
-Nobody chooses anything after the labels are drawn, so such an interface is free. Steps: 1. each candidate (adapter, options,
+Nobody chooses anything after the labels are drawn, so such an interface is free; where somebody could have, by naming an
+adapter or by silence, it has a price (`derivation_price`). Steps: 1. each candidate (adapter, options,
 preprocessing; `Candidates` gives them in order) is asked the same first covers, five at first; who answers none of those is
 out; 2. the purest candidate is asked the covers of every class; 3. a class is mapped to by the label that most of its
 covers got, if at least 20 were answered and more than half of those asked agree; else it is not mapped.
@@ -83,7 +84,8 @@ class DerivationHead(Record):
     """The first line of a derivation's file: where it was made, and what came of it (`interface`, null if nothing did).
 
     `at` is the part of the address that adapters take as options (model, version), as the claimant gave it; `ordinal` counts
-    the registration's derivations; `bits` is what this one costs.
+    the registration's derivations; `bits` is what this one costs; `adapter` is the one that the claimant named, null where
+    the endpoint's metadata named them.
     """
 
     NAME: ClassVar[str] = "derivation"
@@ -94,6 +96,7 @@ class DerivationHead(Record):
     rule: int = field(metadata=as_form(choice(RULE)))
     endpoint: str = field(metadata=as_form(text(1, 2000)))
     at: dict[str, Any] = field(metadata=as_form(json_object()))
+    adapter: str | None = field(metadata=as_form(nullable(text(1, 40))))
     metadata: tuple[MetadataAnswer, ...] = field(metadata=as_form(sequence(MetadataAnswer.form(), 0, 64)))
     interface: Interface | None = field(metadata=as_form(nullable(Interface.form())))
 
@@ -271,14 +274,3 @@ class Rule:
         for cover, label in enumerate(self.covers.labels):
             members.setdefault(label, []).append(cover)
         return dict(sorted(members.items()))
-
-
-def derived_bits(ordinal: int, open_classes: int = 0, classes: int = 0) -> int:
-    """Give what the registration's `ordinal`th derivation costs: the first nothing, so that there is nothing to choose.
-
-    Later ones, at other hosts, together add at most 1/128 to the one chance in T: sum over d >= 2 of 2^-price. So do all
-    sets of open classes: each set is named by its members or by a bit a class.
-    """
-    later = 0 if ordinal == 1 else 6 + 2 * (ordinal - 1).bit_length()
-    silenced = 9 + min(open_classes * classes.bit_length(), classes) if open_classes else 0
-    return later + silenced

@@ -11,7 +11,8 @@ from app.canonical import sha256
 from app.errors import ProofError
 from app.keys.cover_set import CoverTable
 from app.keys.statement import Statement
-from app.protocol.derivation import Derivation, DerivationQuery, MetadataAnswer, Rule, derived_bits
+from app.protocol.derivation import Derivation, DerivationQuery, MetadataAnswer, Pair, Rule
+from app.protocol.derivation_price import price_derivation
 from app.protocol.interface import Interface
 from app.protocol.records import ModelEntry
 from app.signature import verify_signature
@@ -20,13 +21,18 @@ from app.signature import verify_signature
 class CandidateCodec(Protocol):
     """What knows the adapters: where they ask for metadata, and which candidates follow from it, in the rule's order."""
 
-    def metadata_paths(self, at: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
-        """Name adapter and path of every request for metadata."""
+    def metadata_paths(self, at: Mapping[str, Any], adapter: str | None) -> Sequence[tuple[str, str]]:
+        """Name adapter and path of every request for metadata; `adapter` is one that the claimant named."""
 
-    def candidates(
-        self, at: Mapping[str, Any], metadata: Sequence[MetadataAnswer], statement: Statement
-    ) -> Sequence[Interface]:
-        """List what is to be compared; their label maps are not used."""
+    def rule_of(
+        self,
+        at: Mapping[str, Any],
+        adapter: str | None,
+        metadata: Sequence[MetadataAnswer],
+        statement: Statement,
+        covers: CoverTable,
+    ) -> Rule:
+        """Give the rule over what is to be compared; the candidates' label maps are not used."""
 
     def decode_request(
         self, interface: Interface, body: bytes, statement: Statement, expected: bytes | None = None
@@ -55,10 +61,10 @@ def verify_derivation(derivation: Derivation, statement: Statement, covers: Cove
     Raises: ProofError; Malformed.
     """
     head, queries = derivation.head, derivation.queries
-    if [(answer.adapter, answer.path) for answer in head.metadata] != list(codec.metadata_paths(head.at)):
+    if [(answer.adapter, answer.path) for answer in head.metadata] != list(codec.metadata_paths(head.at, head.adapter)):
         raise ProofError("the derivation did not ask for metadata as the rule says")
-    rule = Rule(statement, covers, codec.candidates(head.at, head.metadata, statement))
-    answers: dict[tuple[int, int], tuple[str, ...]] = {}
+    rule = codec.rule_of(head.at, head.adapter, head.metadata, statement, covers)
+    answers: dict[Pair, tuple[str, ...]] = {}
     while pairs := rule.next_pairs(answers):
         lot = queries[len(answers) : len(answers) + len(pairs)]
         if [query.pair for query in lot] != pairs:
@@ -70,7 +76,9 @@ def verify_derivation(derivation: Derivation, statement: Statement, covers: Cove
         raise ProofError("the derivation asked more than the rule says")
     if rule.interface(answers) != head.interface:
         raise ProofError("the rule gives another interface")
-    if head.bits != derived_bits(head.ordinal, rule.open_classes(answers), len(statement.classes)):
+    statuses = {query.pair: query.status for query in queries}
+    price = price_derivation(head.ordinal, head.adapter, head.metadata, rule, answers, statuses)
+    if head.bits != price.bits:
         raise ProofError("the derivation costs something else by the rule")
 
 

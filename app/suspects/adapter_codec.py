@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app.errors import Malformed
+from app.keys.cover_set import CoverTable
 from app.keys.statement import Statement
 from app.keys.trigger_set import ImageInput, parse_input
-from app.protocol.derivation import MetadataAnswer
+from app.protocol.derivation import MetadataAnswer, Rule
 from app.protocol.interface import Interface
 from app.suspects.adapters import load_adapter, read_answer
 from app.suspects.adapters.codec import is_near
-from app.suspects.candidates import candidates, metadata_paths
+from app.suspects.candidates import metadata_paths, rule_of
 
 
 class AdapterCodec:
@@ -36,15 +37,20 @@ class AdapterCodec:
         """Read the endpoint labels out of a response, or the word for why there are none."""
         return read_answer(interface, len(statement.classes), status, body, ranking=ranking)
 
-    def metadata_paths(self, at: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
+    def metadata_paths(self, at: Mapping[str, Any], adapter: str | None) -> Sequence[tuple[str, str]]:
         """Name adapter and path of every request for metadata."""
-        return metadata_paths(at)
+        return metadata_paths(at, adapter)
 
-    def candidates(
-        self, at: Mapping[str, Any], metadata: Sequence[MetadataAnswer], statement: Statement
-    ) -> Sequence[Interface]:
-        """List the interfaces that the rule of derivation compares."""
-        return candidates(at, metadata, statement)
+    def rule_of(
+        self,
+        at: Mapping[str, Any],
+        adapter: str | None,
+        metadata: Sequence[MetadataAnswer],
+        statement: Statement,
+        covers: CoverTable,
+    ) -> Rule:
+        """Give the rule of derivation over the interfaces that it compares."""
+        return rule_of(at, adapter, metadata, statement, covers)
 
 
 def _is_nearly(sent: bytes, expected: bytes, slack: int) -> bool:

@@ -1,35 +1,48 @@
 """Which interfaces the fixed rule of derivation compares: adapters, what their metadata says, a short list of preprocessing.
 
-An adapter takes part if it is named in `ADAPTERS_OF_RULE`; it may say itself where its servers describe their models
-(`Described`), and what options follow. An adapter that comes later needs a new rule: old bundles keep the list of theirs.
+An adapter takes part if the server's description names it (`descriptions.DESCRIBED`); or the claimant named one, and then
+that one alone takes part, without any description. An adapter that comes later needs a new rule: old bundles keep the list
+of theirs.
 
-Invariants: no I/O; the same metadata gives the same candidates in the same order; whatever a server says of itself, only
-names of models and tensors are taken from it.
-Source: docs/protocol.md section 7.1; Open Inference Protocol, "model metadata"; KServe, "V1 protocol".
+Invariants: no I/O; the same metadata gives the same candidates in the same order; no two send the same to be read alike.
+Source: docs/protocol.md section 7.1.
 """
 
 import math
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, Protocol, runtime_checkable
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
 
-from app.canonical import encode_json, parse_loose_json
 from app.errors import Malformed, Refused
 from app.keys.cover_set import CoverTable
 from app.keys.statement import Statement
-from app.protocol.derivation import MAX_METADATA_BYTES, MetadataAnswer, Rule
+from app.keys.trigger_set import ImageInput, TensorInput
+from app.protocol.bundle import MAX_FILE_BYTES
+from app.protocol.derivation import MetadataAnswer, Rule
 from app.protocol.interface import ADDRESS_OPTIONS, Interface
-from app.suspects.adapters import ADAPTERS, check_interface
-from app.suspects.adapters.frame import SEGMENT
-
-# The adapters of rule 1, in its order.
-ADAPTERS_OF_RULE: Final = ("kserve_v1", "oip_v2")
+from app.suspects.adapters import check_interface, load_adapter
+from app.suspects.adapters.frame import ROUTE, SEGMENT
+from app.suspects.descriptions import DESCRIBED, MAX_NAME_CHARACTERS
 
 # While covers are compared nothing is mapped; a map by name takes any number of scores.
 UNMAPPED: Final = {"by": "name"}
 
-MAX_NAMES: Final = 4
-MAX_NAME_CHARACTERS: Final = 200
+# How an adapter that the claimant named may put an input, in the order of the rule; what it does not take is left out.
+FORMS: Final[tuple[dict[str, Any], ...]] = (
+    {},
+    {"encoding": "nested"},
+    {"encoding": "nested", "batch": True},
+    {"encoding": "png_base64"},
+)
+
+# Of a derivation's file requests may fill so much; answers share the rest.
+MAX_REQUESTED_BYTES: Final = MAX_FILE_BYTES * 3 // 4
+
+# Of a line of that file, all but request and answer.
+ENVELOPE_BYTES: Final = 1024
+
+# Says everything in its options, so there is no short list of ways to use it.
+WITHOUT_RULE: Final = "generic_json"
 
 FLOATS: Final = {"dtype": "float32", "scale": "0..1"}
 IMAGENET: Final = {"mean": [485, 456, 406], "std": [229, 224, 225]}
@@ -59,127 +72,132 @@ _LAST: Final[tuple[dict[str, Any], ...]] = (
 _OF_TENSORS: Final[tuple[dict[str, Any], ...]] = ({}, {"layout": "flat"})
 
 
-@runtime_checkable
-class Described(Protocol):
-    """An adapter whose servers describe their models."""
-
-    def metadata_paths(self, at: Mapping[str, Any]) -> Sequence[str]:
-        """Say which paths to GET, below the endpoint; `at` holds what is known of the address: model, version."""
-
-    def options_from_metadata(self, at: Mapping[str, Any], bodies: Sequence[bytes]) -> Sequence[Mapping[str, Any]]:
-        """Give the options that follow, in a fixed order; a body is b"" where nothing came with status 200."""
-
-
-class _KServeV1:
-    """Models by name: `GET /v1/models` lists them where the server does."""
-
-    def metadata_paths(self, at: Mapping[str, Any]) -> Sequence[str]:
-        return () if "model" in at else ("/v1/models",)
-
-    def options_from_metadata(self, at: Mapping[str, Any], bodies: Sequence[bytes]) -> Sequence[Mapping[str, Any]]:
-        if "model" in at:
-            return [{"model": at["model"]}]
-        listed = _field(_json(bodies[0]), "models")
-        return [{"model": name} for name in _names(listed if isinstance(listed, list) else [])]
-
-
-class _OipV2:
-    """Tensor names and datatypes of a model that the address names: `GET /v2/models/NAME[/versions/VERSION]`."""
-
-    def metadata_paths(self, at: Mapping[str, Any]) -> Sequence[str]:
-        if "model" not in at:
-            return ()
-        version = f"/versions/{at['version']}" if "version" in at else ""
-        return (f"/v2/models/{at['model']}{version}",)
-
-    def options_from_metadata(self, at: Mapping[str, Any], bodies: Sequence[bytes]) -> Sequence[Mapping[str, Any]]:
-        if "model" not in at:
-            return []
-        address = {name: at[name] for name in ("model", "version") if name in at}
-        said = _json(bodies[0])
-        # A model of several inputs or outputs is none that the rule can ask; no names at all mean the protocol's own.
-        inputs, outputs = (_field(said, part) for part in ("inputs", "outputs"))
-        if not isinstance(inputs, list) or len(inputs) != 1:
-            return [address]
-        tensor: dict[str, Any] = {}
-        if names := _names([_field(inputs[0], "name")]):
-            tensor["input_name"] = names[0]
-        if _field(inputs[0], "datatype") in ("FP32", "UINT8"):
-            tensor["datatype"] = _field(inputs[0], "datatype")
-        if isinstance(outputs, list) and len(outputs) == 1 and (names := _names([_field(outputs[0], "name")])):
-            tensor["output_name"] = names[0]
-        return [address | tensor]
-
-
-_OWN: Final[Mapping[str, Described]] = {"kserve_v1": _KServeV1(), "oip_v2": _OipV2()}
-
-
 def address_of(options: Mapping[str, Any]) -> dict[str, Any]:
     """Give the part of an adapter's options that is address: which model, which version."""
     return {name: value for name, value in sorted(options.items()) if name in ADDRESS_OPTIONS}
 
 
-def verify_names(at: Mapping[str, Any]) -> None:
-    """Refuse a model or version that is not one segment of a path: the rule asks for metadata below it.
+def verify_adapter(adapter: str | None, at: Mapping[str, Any], statement: Statement) -> None:
+    """Refuse an address whose names stand in no path as they are, and an adapter that the rule has no ways to use.
 
     Raises: Malformed.
     """
-    for name in ("model", "version"):
+    _verify_names(at)
+    if adapter is not None and not candidates(at, adapter, (), statement):
+        raise Malformed(
+            f"the rule knows no way to ask by {adapter} alone: log the interface in advance, have it countersigned, or "
+            "derive by what the endpoint says of itself",
+            pointer="/interface/adapter",
+        )
+
+
+def _verify_names(at: Mapping[str, Any]) -> None:
+    for name in ("model", "version", "route"):
+        # A model of Replicate's has an owner; a route may have any number of segments, or none.
+        pattern = SEGMENT if name == "version" else ROUTE if name == "model" else f"(?:{ROUTE})?"
         value = at.get(name, "any")
-        if not isinstance(value, str) or len(value) > MAX_NAME_CHARACTERS or not re.fullmatch(SEGMENT, value):
+        if not isinstance(value, str) or len(value) > MAX_NAME_CHARACTERS or not re.fullmatch(pattern, value):
             raise Malformed(
-                f"the rule asks for a {name} by a name that is one segment of a path: add the suspect with such a name, "
+                f"the rule asks for a {name} by a name that stands in a path as it is: add the suspect with such a name, "
                 "or without",
                 pointer=f"/interface/options/{name}",
             )
 
 
-def metadata_paths(at: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Name adapter and path of every request for metadata, in the order of the rule."""
-    return [(name, path) for name in ADAPTERS_OF_RULE for path in _described(name).metadata_paths(at)]
+def metadata_paths(at: Mapping[str, Any], adapter: str | None) -> list[tuple[str, str]]:
+    """Name adapter and path of every request for metadata, in the order of the rule; none where an adapter was named."""
+    if adapter is not None:
+        return []
+    return [(name, path) for name, described in DESCRIBED.items() for path in described.metadata_paths(at)]
 
 
-def candidates(at: Mapping[str, Any], metadata: Sequence[MetadataAnswer], statement: Statement) -> list[Interface]:
-    """List the interfaces that the rule compares, in its order."""
-    found = []
-    for name in ADAPTERS_OF_RULE:
-        described = _described(name)
+def rule_of(
+    at: Mapping[str, Any],
+    adapter: str | None,
+    metadata: Sequence[MetadataAnswer],
+    statement: Statement,
+    covers: CoverTable,
+) -> Rule:
+    """Give the rule over the interfaces that it compares, in order as many as it can ask."""
+    found = candidates(at, adapter, metadata, statement)
+    count = len(found)
+    while count > 1 and requested_bytes(Rule(statement, covers, found[:count])) > MAX_REQUESTED_BYTES:
+        count -= 1
+    return Rule(statement, covers, found[:count])
+
+
+def candidates(
+    at: Mapping[str, Any], adapter: str | None, metadata: Sequence[MetadataAnswer], statement: Statement
+) -> list[Interface]:
+    """List the interfaces that the metadata or the adapter's name propose, in the rule's order."""
+    found: dict[tuple[str, str, bytes], Interface] = {}
+    proposed = _by_metadata(at, metadata) if adapter is None else _by_name(at, adapter)
+    for name, options in proposed:
+        for preprocessing in _preprocessing(statement):
+            interface = Interface(name, dict(options), dict(preprocessing), UNMAPPED)
+            if _is_possible(interface, statement):
+                found.setdefault((name, *_sent(interface, statement)), interface)
+    return list(found.values())
+
+
+def _by_metadata(at: Mapping[str, Any], metadata: Sequence[MetadataAnswer]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for name, described in DESCRIBED.items():
         bodies = [answer.response if answer.status == 200 else b"" for answer in metadata if answer.adapter == name]
         bodies += [b""] * (len(described.metadata_paths(at)) - len(bodies))
         for options in described.options_from_metadata(at, bodies):
-            for preprocessing in _preprocessing(statement):
-                interface = Interface(name, dict(options), dict(preprocessing), UNMAPPED)
-                if _is_possible(interface, statement):
-                    found.append(interface)
-    return found
+            yield name, options
 
 
-def verify_size(at: Mapping[str, Any], statement: Statement, covers: CoverTable, most_bytes: int) -> None:
-    """Refuse inputs so large that the requests of a derivation could fill more than `most_bytes` of its file.
+def _by_name(at: Mapping[str, Any], adapter: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for form in FORMS if adapter != WITHOUT_RULE else ():
+        yield adapter, dict(at) | form
+
+
+def _sent(interface: Interface, statement: Statement) -> tuple[str, bytes]:
+    """Give path and body of a request about one input in which neighbours differ."""
+    count = math.prod(statement.shape)
+    ramp = bytes(number % 251 for number in range(count))
+    if statement.kind == "image":
+        height, width, channels = statement.shape
+        question: ImageInput | TensorInput = ImageInput(height, width, channels, ramp)
+    else:
+        question = TensorInput.of(statement.shape, [value / 16 for value in ramp])
+    request = load_adapter(interface.adapter).encode_request(interface.options, interface.preprocessing, question)
+    return request.path, request.body
+
+
+def verify_size(statement: Statement, covers: CoverTable) -> None:
+    """Refuse inputs of which a derivation could not even ask about one way.
 
     Raises: Malformed.
     """
-    models = encode_json({"models": [f"model-{number}" for number in range(MAX_NAMES)]})
-    said = [MetadataAnswer(adapter, path, 200, models, "", b"") for adapter, path in metadata_paths(at)]
-    rule = Rule(statement, covers, candidates(at, said, statement))
-    sizes = [math.prod(statement.shape) * _number_bytes(one, statement.kind) for one in rule.candidates]
-    asked = len(rule.first_part) * sum(sizes) + len(rule.asked_of_best) * max(sizes, default=0)
-    if asked * 4 // 3 > most_bytes:
+    largest = Interface("kserve_v1", {"model": "m"}, FLOATS if statement.kind == "image" else {}, UNMAPPED)
+    asked = requested_bytes(Rule(statement, covers, [largest]))
+    if asked > MAX_REQUESTED_BYTES:
         raise Malformed(
-            f"inputs of this size make up to {asked * 4 // 3} bytes of requests, and a derivation holds {most_bytes}: name "
-            "the model in the suspect's options, so that fewer ways are compared, or give the interface yourself",
+            f"inputs of this size make up to {asked} bytes of requests, and a derivation asks {MAX_REQUESTED_BYTES} at "
+            "most: give the interface yourself",
             pointer="/covers",
         )
+
+
+def requested_bytes(rule: Rule) -> int:
+    """Bound the bytes that the requests of a derivation fill in its file."""
+    statement = rule.statement
+    sizes = [math.prod(statement.shape) * _number_bytes(one, statement.kind) for one in rule.candidates]
+    asked = len(rule.first_part) * sum(sizes) + len(rule.asked_of_best) * max(sizes, default=0)
+    return asked * 4 // 3
+
+
+def answer_bytes(rule: Rule) -> int:
+    """Give how long each answer may be, so that a derivation's file can be read again."""
+    questions = len(rule.first_part) * len(rule.candidates) + len(rule.asked_of_best)
+    return (MAX_FILE_BYTES - requested_bytes(rule)) * 3 // 4 // questions - ENVELOPE_BYTES
 
 
 def _number_bytes(interface: Interface, kind: str) -> int:
     """Give the bytes of a number with its comma: of a pixel, or of a float with nine digits."""
     return 13 if kind == "tensor" or interface.preprocessing.get("dtype") == "float32" else 4
-
-
-def _described(name: str) -> Described:
-    adapter = ADAPTERS[name]
-    return adapter if isinstance(adapter, Described) else _OWN[name]
 
 
 def _preprocessing(statement: Statement) -> Sequence[Mapping[str, Any]]:
@@ -195,18 +213,3 @@ def _is_possible(interface: Interface, statement: Statement) -> bool:
     except Refused:
         return False
     return True
-
-
-def _json(body: bytes) -> Any:
-    try:
-        return parse_loose_json(body, max_bytes=MAX_METADATA_BYTES)
-    except Malformed:
-        return None
-
-
-def _field(value: Any, name: str) -> Any:
-    return value.get(name) if isinstance(value, dict) else None
-
-
-def _names(values: Sequence[Any]) -> list[str]:
-    return [value for value in values if isinstance(value, str) and 0 < len(value) <= MAX_NAME_CHARACTERS][:MAX_NAMES]

@@ -10,22 +10,28 @@ servers of tests/interop told.
 """
 
 import json
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from app.canonical import parse_loose_json
-from app.errors import Malformed, Refused
+from app.errors import Refused
 from app.protocol.interface import Interface
 from app.suspects.adapters import check_interface
-from app.suspects.adapters.frame import SEGMENT
+from app.suspects.descriptions import (
+    bentoml_options,
+    field_in,
+    gradio_options,
+    is_mlflow_version,
+    litserve_options,
+    ray_serve_options,
+    read_told,
+    segments_in,
+    tf_serving_input,
+)
 
 MAX_TOLD_BYTES: Final = 256 * 1024
 SHOWN_BYTES: Final = 200
 
-# Models or functions of one server that are looked at.
-MAX_NAMES: Final = 4
 # Python refuses to read numbers of thousands of digits, with an error that is none of ours.
 MAX_SIDE_DIGITS: Final = 9
 # Interfaces that are proposed.
@@ -114,18 +120,8 @@ Proposals = Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]
 
 def _gradio(told: Told, model: str | None) -> Proposals:  # noqa: ARG001  # the rules' one form
     for path, prefix in (("/gradio_api/info", "gradio_api/"), ("/info", "")):
-        functions = _field(told.get(path), "named_endpoints")
-        if not isinstance(functions, dict):
-            continue
-        for name in _names(key.removeprefix("/") for key in functions):
-            parameters = _field(functions.get(f"/{name}"), "parameters")
-            first = parameters[0] if isinstance(parameters, list) and parameters else None
-            route = f"{prefix}call/{name}"
-            options = {} if route == "gradio_api/call/predict" else {"route": route}
-            if _field(first, "component") == "Image":
-                yield options, {}
-            else:
-                yield from (({**options, "encoding": "nested"}, rules) for rules in USUAL_NUMBERS)
+        for options in gradio_options(told.get(path), prefix):
+            yield from ((options, rules) for rules in (USUAL_NUMBERS if "encoding" in options else ({},)))
 
 
 def _oip_v2(told: Told, model: str | None) -> Proposals:
@@ -133,82 +129,59 @@ def _oip_v2(told: Told, model: str | None) -> Proposals:
         return
     for name in _models_v2(told, model):
         about = told.get(f"/v2/models/{name}")
-        inputs = _field(about, "inputs")
+        inputs = field_in(about, "inputs")
         tensor = inputs[0] if isinstance(inputs, list) and len(inputs) == 1 else None
         options: dict[str, Any] = {"model": name}
-        if isinstance(named := _field(tensor, "name"), str) and named != "input":
+        if isinstance(named := field_in(tensor, "name"), str) and named != "input":
             options["input_name"] = named
-        described = _preprocessing(_field(tensor, "datatype"), _field(tensor, "shape"))
+        described = _preprocessing(field_in(tensor, "datatype"), field_in(tensor, "shape"))
         for rules in USUAL_NUMBERS if described is None else (described,):
             yield options, rules
 
 
 def _kserve_v1(told: Told, model: str | None) -> Proposals:
-    if isinstance(_field(told.get("/v1/models"), "models"), list):
+    if isinstance(field_in(told.get("/v1/models"), "models"), list):
         yield from (({"model": name}, rules) for name in _models_v1(told, model) for rules in USUAL_NUMBERS)
 
 
 def _tf_serving(told: Told, model: str | None) -> Proposals:
     for name in _models_v1(told, model):
-        if not isinstance(_field(told.get(f"/v1/models/{name}"), "model_version_status"), list):
+        if not isinstance(field_in(told.get(f"/v1/models/{name}"), "model_version_status"), list):
             continue
-        signature: Any = told.get(f"/v1/models/{name}/metadata")
-        for part in ("metadata", "signature_def", "signature_def", "serving_default", "inputs"):
-            signature = _field(signature, part)
-        tensor = next(iter(signature.values())) if isinstance(signature, dict) and len(signature) == 1 else None
-        if _field(tensor, "dtype") == "DT_STRING":
+        tensor = tf_serving_input(told.get(f"/v1/models/{name}/metadata"))
+        if field_in(tensor, "dtype") == "DT_STRING":
             yield {"model": name, "encoding": "png_base64"}, {}
-        sizes = _field(_field(tensor, "tensor_shape"), "dim")
-        shape = [_field(size, "size") for size in sizes] if isinstance(sizes, list) else None
+        sizes = field_in(field_in(tensor, "tensor_shape"), "dim")
+        shape = [field_in(size, "size") for size in sizes] if isinstance(sizes, list) else None
         words = {"DT_FLOAT": "FP32", "DT_UINT8": "UINT8"}
-        described = _preprocessing(words.get(str(_field(tensor, "dtype"))), shape)
+        described = _preprocessing(words.get(str(field_in(tensor, "dtype"))), shape)
         for rules in USUAL_NUMBERS if described is None else (described,):
             yield {"model": name}, rules
 
 
 def _torchserve(told: Told, model: str | None) -> Proposals:
     # Its inference port lists no models: whoever asks must name one.
-    if isinstance(_field(told.get("/ping"), "status"), str) and model is not None:
+    if isinstance(field_in(told.get("/ping"), "status"), str) and model is not None:
         yield {"model": model}, {}
         yield from (({"model": model, "encoding": "nested"}, rules) for rules in USUAL_NUMBERS)
 
 
 def _mlflow(told: Told, model: str | None) -> Proposals:  # noqa: ARG001
-    version = told.get("/version")
-    if isinstance(version, str | float) and str(version).strip()[:1].isdecimal():
+    if is_mlflow_version(told.get("/version")):
         yield from (({}, rules) for rules in USUAL_NUMBERS)
 
 
 def _bentoml(told: Told, model: str | None) -> Proposals:  # noqa: ARG001
-    routes = _field(told.get("/schema.json"), "routes")
-    for route in routes[:MAX_NAMES] if isinstance(routes, list) else ():
-        fields = _field(_field(route, "input"), "properties")
-        path = _field(route, "route")
-        if not isinstance(path, str) or not isinstance(fields, dict) or not fields:
-            continue
-        name, form = next(iter(fields.items()))
-        options: dict[str, Any] = {} if path == "/predict" else {"route": path.removeprefix("/")}
-        if name != "image":
-            options["input_name"] = name
-        if _field(form, "type") == "file":
-            yield options, {}
-        else:
-            numbers = options | {"encoding": "nested"}
-            yield from ((numbers | batch, rules) for batch in ({"batch": True}, {}) for rules in USUAL_NUMBERS)
+    for options in bentoml_options(told.get("/schema.json")):
+        yield from ((options, rules) for rules in (USUAL_NUMBERS if "encoding" in options else ({},)))
 
 
 def _litserve(told: Told, model: str | None) -> Proposals:  # noqa: ARG001
-    routes = _field(_field(told.get("/info"), "server"), "stream")
-    if isinstance(routes, dict):
-        for route in _names(path.removeprefix("/") for path in routes):
-            yield from (({} if route == "predict" else {"route": route}, rules) for rules in USUAL_NUMBERS)
+    yield from ((options, rules) for options in litserve_options(told.get("/info")) for rules in USUAL_NUMBERS)
 
 
 def _ray_serve(told: Told, model: str | None) -> Proposals:  # noqa: ARG001
-    routes = told.get("/-/routes")
-    for prefix in list(routes)[:MAX_NAMES] if isinstance(routes, dict) else ():
-        route = prefix.strip("/")
-        yield ({"route": route} if route else {}), {}
+    yield from ((options, {}) for options in ray_serve_options(told.get("/-/routes")))
 
 
 _RULES: Final[tuple[tuple[str, Callable[[Told, str | None], Proposals]], ...]] = (
@@ -225,16 +198,16 @@ _RULES: Final[tuple[tuple[str, Callable[[Told, str | None], Proposals]], ...]] =
 
 
 def _models_v2(told: Told, model: str | None) -> list[str]:
-    listed = _field(told.get("/v2/models"), "models")
+    listed = field_in(told.get("/v2/models"), "models")
     index = told.get("/v2/repository/index")
     names = listed if isinstance(listed, list) else []
-    names = names + [_field(item, "name") for item in index] if isinstance(index, list) else names
-    return _names([model] if model is not None else names)
+    names = names + [field_in(item, "name") for item in index] if isinstance(index, list) else names
+    return segments_in([model] if model is not None else names)
 
 
 def _models_v1(told: Told, model: str | None) -> list[str]:
-    listed = _field(told.get("/v1/models"), "models")
-    return _names([model] if model is not None else listed if isinstance(listed, list) else [])
+    listed = field_in(told.get("/v1/models"), "models")
+    return segments_in([model] if model is not None else listed if isinstance(listed, list) else [])
 
 
 def _preprocessing(datatype: Any, shape: Any) -> Mapping[str, Any] | None:
@@ -275,23 +248,6 @@ def _is_possible(interface: Interface, kind: str, shape: tuple[int, ...]) -> boo
 
 
 def _told(seen: Sequence[Seen]) -> dict[str, Any]:
-    return {each.look.path: _read(each.body) for each in seen if each.status == 200 and not each.error}
-
-
-def _read(body: bytes) -> Any:
-    try:
-        return parse_loose_json(body, max_bytes=MAX_TOLD_BYTES)
-    except Malformed:
-        return body[:SHOWN_BYTES].decode("utf-8", "replace").strip()
-
-
-def _field(value: Any, name: str) -> Any:
-    return value.get(name) if isinstance(value, dict) else None
-
-
-def _names(values: Iterable[Any]) -> list[str]:
-    return list(dict.fromkeys(value for value in values if isinstance(value, str) and _is_segment(value)))[:MAX_NAMES]
-
-
-def _is_segment(value: str) -> bool:
-    return 0 < len(value) <= 200 and re.fullmatch(SEGMENT, value) is not None
+    return {
+        each.look.path: read_told(each.body, MAX_TOLD_BYTES) for each in seen if each.status == 200 and not each.error
+    }

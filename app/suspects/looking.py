@@ -20,11 +20,11 @@ from app.protocol.interface import Interface
 from app.suspects.adapters import load_adapter
 from app.suspects.addresses import NetworkRules, parse_endpoint
 from app.suspects.credentials import Credentials, signer_of
+from app.suspects.descriptions import MAX_NAMES
 from app.suspects.detect import (
     BY_INDEX,
     FIRST_LOOKS,
     MAX_CANDIDATES,
-    MAX_NAMES,
     MAX_TOLD_BYTES,
     Look,
     Seen,

@@ -324,6 +324,7 @@ CREATE TABLE derivations (
     host TEXT NOT NULL,
     endpoint TEXT NOT NULL,
     address_options JSONB NOT NULL,
+    adapter TEXT,
     covers_sha256 BYTEA NOT NULL,
     state TEXT NOT NULL,
     asked INTEGER NOT NULL,

@@ -247,9 +247,9 @@ class Claimant:
         }
         return str(self.client.post("/v1/suspects", body)["id"])
 
-    def derive(self, suspect_id: str) -> dict[str, Any]:
+    def derive(self, suspect_id: str, *, by_name: bool = False) -> dict[str, Any]:
         """Have an interface derived and wait until it is."""
-        body = {"registration_id": self.registration_id, "covers": self.covers}
+        body = {"registration_id": self.registration_id, "covers": self.covers, "by_name": by_name}
         self.client.post(f"/v1/suspects/{suspect_id}/derivation", body)
 
         def look() -> dict[str, Any] | None:

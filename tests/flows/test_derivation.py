@@ -12,6 +12,7 @@ from app.errors import ProofError
 from app.keys.cover_set import encode_cover_set
 from app.protocol.bundle import check_bundle
 from app.protocol.derivation import MAX_DERIVATIONS
+from app.protocol.interface import Interface
 from app.suspects.adapter_codec import AdapterCodec
 from tests.flows.claimant import Service, bundle_of, checked, natural, refused, sign_up, wait_until
 from tests.simulators.suspect import Answer, SuspectSimulator
@@ -72,6 +73,49 @@ def test_a_derived_interface_is_free_and_ends_in_a_verdict_that_checks(
     altered = "\n".join([*lines[:answer], forged, *lines[answer + 1 :], ""]).encode()
     with pytest.raises(ProofError):
         check_bundle(files | {"derivation.jsonl": altered}, AdapterCodec(), log_key=service.log_key())
+
+
+def test_a_server_that_says_what_it_is_is_derived_for_nothing(service: Service) -> None:
+    claimant = sign_up(service, "mlflow deriver", covers=COVERS, cover_class=natural)
+    said = {"/version": "3.17.2"}
+    with SuspectSimulator(described, protocol="mlflow", preprocessing=FLOATS, metadata=said) as suspect:
+        derived = claimant.derive(claimant.accuse(suspect, Interface("kserve_v1", {}, {}, {"by": "index"})))
+    assert (derived["interface"]["adapter"], derived["interface"]["preprocessing"]) == ("mlflow", FLOATS)
+    assert (derived["interface_bits"], "it is free" in derived["why"]) == (0, True)
+
+
+def test_an_adapter_is_named_for_a_server_that_says_nothing_of_itself(service: Service) -> None:
+    claimant = sign_up(service, "namer", covers=COVERS, cover_class=natural)
+
+    def stolen(question: bytes) -> Answer:
+        return names(claimant.labels.get(question, natural(question)))
+
+    with SuspectSimulator(stolen, protocol="huggingface") as suspect:
+        suspect_id = claimant.accuse(suspect)
+        assert claimant.derive(suspect_id)["state"] == "failed"
+        derived = claimant.derive(suspect_id, by_name=True)
+        assert (derived["state"], derived["interface_bits"]) == ("done", 12)
+        assert "you named the adapter" in derived["why"]
+        assert derived["interface"]["adapter"] == "huggingface"
+        # That was this host's one derivation: to name nothing would be another.
+        problem = refused(lambda: claimant.derive(suspect_id))
+        assert (problem.status, "as huggingface" in problem.message) == (409, True)
+        dispute = claimant.answer_until_decided(claimant.file_derived(suspect, suspect_id, derived))
+    assert dispute["verdict"] == "CONFIRMED"
+    assert checked(claimant, dispute).report["interface_bits"] == 12
+
+
+def test_answers_that_fail_while_ways_are_compared_are_paid_for(service: Service) -> None:
+    claimant = sign_up(service, "silencer", covers=COVERS, cover_class=natural)
+    silenced = set(claimant.cover_inputs[::7])
+
+    def answering(question: bytes) -> Answer:
+        return None if question in silenced else described(question)
+
+    with SuspectSimulator(answering, preprocessing={}) as suspect:
+        derived = claimant.derive(claimant.accuse(suspect))
+    assert derived["interface_bits"] > 8
+    assert "silence can be chosen" in derived["why"]
 
 
 def test_covers_of_the_derivation_are_asked_last(service: Service) -> None:

@@ -234,7 +234,7 @@ def test_an_interface_is_derived_from_an_uploaded_file_and_free(tab: Tab, servic
         )
         page.get_by_role("button", name="Derive the interface").click()
         page.get_by_role("heading", name="Derived as kserve_v1: free").wait_for()
-        assert "it costs 0 bits" in page.locator("#derivations").inner_text()
+        assert "It costs 0 bits" in page.locator("#derivations").inner_text()
         tab.check()
         tab.check_phone()
 

@@ -43,6 +43,8 @@ FAULTS = frozenset(
 OPTIONS: dict[str, dict[str, Any]] = {
     "kserve_v1": {"model": "digits"},
     "oip_v2": {"model": "digits"},
+    "mlflow": {},
+    "huggingface": {},
     "generic_json": {"template": {"image": {"$input": "pixels_nested"}}, "path": "result", "result": "scores"},
 }
 
@@ -185,8 +187,10 @@ class SuspectSimulator:
     def response_to(self, answer: Answer) -> bytes:
         """Write an answer as this protocol does."""
         match self.interface.adapter:
-            case "kserve_v1":
+            case "kserve_v1" | "mlflow":
                 return json.dumps({"predictions": [answer]}).encode()
+            case "huggingface":
+                return json.dumps([{"label": answer, "score": 0.9}]).encode()
             case "generic_json":
                 return json.dumps({"result": answer}).encode()
             case _:

@@ -23,7 +23,8 @@ from app.merkle.tree import MemoryTree, leaf_hash
 from app.protocol.assessment import Assessment, Evidence, Logged, assess
 from app.protocol.bundle import EVIDENCE_FILES, OPTIONAL_FILES, EvidenceList, encode_bundle, encode_evidence
 from app.protocol.challenge import is_repeated, look_alike
-from app.protocol.derivation import Derivation, DerivationHead, DerivationQuery, MetadataAnswer, Rule, derived_bits
+from app.protocol.derivation import Derivation, DerivationHead, DerivationQuery, MetadataAnswer, Rule
+from app.protocol.derivation_price import price_derivation
 from app.protocol.faults import find_fault
 from app.protocol.figures import Standing
 from app.protocol.interface import BY_CLAIMANT, Interface, InterfaceOrigin
@@ -96,14 +97,15 @@ class JsonCodec:
             return (), f"status_{status}"
         return tuple(parse_json(body)["labels"]), ""
 
-    def metadata_paths(self, at):
+    def metadata_paths(self, at, adapter):
         return [("kserve_v1", "/v1/models")]
 
-    def candidates(self, at, metadata, statement):
-        """One that nobody answers, one that is always answered alike, and the right one, last."""
+    def rule_of(self, at, adapter, metadata, statement, covers):
+        """One that is refused, one that is always answered alike, and the right one, last."""
         (model,) = parse_json(metadata[0].response)["models"]
         ways = ({"layout": "flat"}, {"layout": "nested"}, {})
-        return [Interface("kserve_v1", {"model": model}, way, {"by": "name"}) for way in ways]
+        found = [Interface("kserve_v1", {"model": model}, way, {"by": "name"}) for way in ways]
+        return Rule(statement, covers, found)
 
 
 @dataclass(frozen=True)
@@ -292,8 +294,8 @@ def derive(plan: Plan, statement: Statement, registration: int) -> Derivation:
     """Put the covers to the endpoint as the rule says."""
     said = encode_json({"models": ["m"]})
     metadata = (MetadataAnswer("kserve_v1", "/v1/models", 200, said, "192.0.2.1", b""),)
-    head = DerivationHead(registration, plan.derivations, 0, 1, ENDPOINT, {}, metadata, None)
-    rule = Rule(statement, cover_table(plan), JsonCodec().candidates({}, metadata, statement))
+    head = DerivationHead(registration, plan.derivations, 0, 1, ENDPOINT, {}, None, metadata, None)
+    rule = JsonCodec().rule_of({}, None, metadata, statement, cover_table(plan))
     queries: list[DerivationQuery] = []
     answers: dict[tuple[int, int], tuple[str, ...]] = {}
     while pairs := rule.next_pairs(answers):
@@ -306,18 +308,19 @@ def derive(plan: Plan, statement: Statement, registration: int) -> Derivation:
                     candidate=candidate,
                     cover=cover,
                     sent_at=time_text(START),
-                    status=None if labels is None else 200,
+                    status=400 if labels is None else 200,
                     labels=labels or (),
-                    error="timeout" if labels is None else "",
+                    error="status_400" if labels is None else "",
                     address="192.0.2.1",
                     certificate_sha256=b"",
                     request=encode_json({"input": data.hex()}),
-                    response=b"" if labels is None else encode_json({"labels": list(labels)}),
+                    response=b"no" if labels is None else encode_json({"labels": list(labels)}),
                 )
             )
             answers[candidate, cover] = labels or ()
-    bits = derived_bits(plan.derivations, rule.open_classes(answers), len(statement.classes))
-    return Derivation(replace(head, bits=bits, interface=rule.interface(answers)), tuple(queries))
+    statuses = {query.pair: query.status for query in queries}
+    price = price_derivation(plan.derivations, None, metadata, rule, answers, statuses)
+    return Derivation(replace(head, bits=price.bits, interface=rule.interface(answers)), tuple(queries))
 
 
 def log_derivation(log: MemoryLog, derivation: Derivation, key: bytes = LOG_KEY) -> Logged:

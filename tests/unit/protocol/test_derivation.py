@@ -10,7 +10,8 @@ import pytest
 from app.canonical import encode_json, sha256
 from app.errors import Malformed, ProofError
 from app.keys.cover_set import CoverTable
-from app.protocol.derivation import ASKED_A_CLASS, MIN_ANSWERS, Rule, derived_bits, parse_derivation
+from app.protocol.derivation import ASKED_A_CLASS, MIN_ANSWERS, MetadataAnswer, Rule, parse_derivation
+from app.protocol.derivation_price import DerivationPrice, later_bits, open_bits, price_derivation, set_bits
 from app.protocol.faults import find_fault
 from app.protocol.interface import Interface
 from app.protocol.rederivation import verify_derivation, verify_derivation_entry
@@ -150,8 +151,8 @@ def test_too_few_covers_of_every_class_are_refused():
 
 
 def test_the_first_derivation_is_free_and_all_later_ones_add_little():
-    assert [derived_bits(ordinal) for ordinal in (1, 2, 3, 4, 5, 9)] == [0, 8, 10, 10, 12, 14]
-    assert sum(Fraction(1, 2 ** derived_bits(ordinal)) for ordinal in range(2, 1025)) < Fraction(1, 128)
+    assert [later_bits(ordinal) for ordinal in (1, 2, 3, 4, 5, 9)] == [0, 8, 10, 10, 12, 14]
+    assert sum(Fraction(1, 2 ** later_bits(ordinal)) for ordinal in range(2, 1025)) < Fraction(1, 128)
 
 
 def test_silence_chooses_no_label_for_a_class():
@@ -189,9 +190,72 @@ def test_nobody_who_answers_leaves_no_class_open():
 
 @pytest.mark.parametrize("classes", [2, 3, 10, 100, 1000])
 def test_all_sets_of_open_classes_together_add_little(classes):
-    sets = [comb(classes, count) * Fraction(1, 2 ** derived_bits(1, count, classes)) for count in range(1, classes + 1)]
+    sets = [comb(classes, count) * Fraction(1, 2 ** open_bits(count, classes)) for count in range(1, classes + 1)]
     assert sum(sets) < Fraction(1, 128)
-    assert derived_bits(2, 1, classes) == 8 + derived_bits(1, 1, classes)
+
+
+# --- the price --------------------------------------------------------------------------------------------------------
+
+SAID = (MetadataAnswer("kserve_v1", "/v1/models", 200, b"{}", "192.0.2.1", b""),)
+
+
+def priced(answer, status=200, metadata=SAID, adapter=None, ordinal=1):
+    """Give the price where `answer` gives labels, or none and `status`, or none and a status of its own."""
+    rule, statuses = rule_of(), {}
+
+    def noted(candidate, cover, label):
+        got = answer(candidate, cover, label)
+        statuses[candidate, cover] = got if isinstance(got, int | None) else 200 if got else status
+        return got if isinstance(got, tuple) else ()
+
+    answers, _ = run(rule, noted)
+    return price_derivation(ordinal, adapter, metadata, rule, answers, statuses)
+
+
+def test_what_was_answered_or_plainly_refused_is_free():
+    assert priced(right) == DerivationPrice()
+    for status in (200, 302, 400, 404, 415, 422, 500):
+        assert (
+            priced(lambda candidate, cover, label: () if candidate == 0 else right(0, cover, label), status).bits == 0
+        )
+
+
+@pytest.mark.parametrize("status", [None, 401, 402, 403, 408, 425, 429, 502, 503, 504])
+def test_a_way_of_asking_that_met_silence_has_a_price(status):
+    # Three candidates: whoever silences may have any of them chosen.
+    found = priced(lambda candidate, cover, label: status if candidate == 0 else right(0, cover, label))
+    assert found == DerivationPrice(unheard=8 + 2)
+    assert 3 * Fraction(1, 2**found.bits) < Fraction(1, 256)
+
+
+def test_a_way_of_asking_that_is_answered_at_times_has_a_price_whatever_it_says():
+    found = priced(lambda candidate, cover, label: 400 if (candidate, cover) == (0, 3) else right(0, cover, label))
+    assert found.unheard == 10
+
+
+def test_silence_beyond_the_comparison_costs_what_it_leaves_open_and_no_more():
+    compared = set(rule_of().first_part)
+    found = priced(lambda candidate, cover, label: right(0, cover, label) if cover in compared or label else None)
+    assert found == DerivationPrice(open=open_bits(1, CLASSES))
+
+
+@pytest.mark.parametrize("status", [None, 403, 429, 503])
+def test_descriptions_that_met_silence_have_a_price(status):
+    silent = replace(SAID[0], status=status, response=b"")
+    assert priced(right, metadata=(silent,)).unsaid == 10 + 1
+    assert priced(right, metadata=(*SAID, silent, *SAID * 7)).unsaid == 10 + 4
+    assert priced(right, metadata=(replace(SAID[0], status=404),)).bits == 0
+
+
+@pytest.mark.parametrize("asked", range(1, 12))
+def test_all_sets_of_silent_descriptions_together_add_little(asked):
+    sets = [comb(asked, count) * Fraction(1, 2 ** (10 + set_bits(count, asked))) for count in range(1, asked + 1)]
+    assert sum(sets) < Fraction(1, 256)
+
+
+def test_naming_one_of_fifteen_adapters_adds_little_and_prices_add_up():
+    assert 15 * Fraction(1, 2 ** priced(right, adapter="vertex", metadata=()).bits) < Fraction(1, 256)
+    assert priced(right, adapter="vertex", metadata=(), ordinal=2).bits == 12 + 8
 
 
 # --- what a check finds -----------------------------------------------------------------------------------------------

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.suspects.descriptions import MAX_NAMES
 from app.suspects.detect import (
     FIRST_LOOKS,
     MAX_CANDIDATES,
-    MAX_NAMES,
     SHOWN_BYTES,
     Look,
     Seen,

@@ -291,6 +291,7 @@ export const derivationHead = record("derivation", {
   rule: choice(1),
   endpoint: text(1, 2000),
   at: jsonObject(),
+  adapter: nullable(text(1, 40)),
   metadata: sequence(metadataAnswer, 0, 64),
   interface: nullable(interfaceForm),
 });
