@@ -26,7 +26,7 @@ from app.portal.rendering import odds
 from app.portal.verdict_plots import evidence_plot, placebo_plot
 from app.portal.verdict_words import ENTRY_WORDS, FLAG_WORDS, ORIGIN_WORDS, REASONS, SENTENCES, VERDICT_WORDS
 from app.protocol.assessment import Evidence, Logged, assess, expect
-from app.protocol.bundle import MAX_FILE_BYTES, Course, Index, Openings
+from app.protocol.bundle import MAX_FILE_BYTES, Course, Index, evidence_to_walk
 from app.protocol.evidence import evidence_path
 from app.protocol.ranking import ranking_path
 from app.protocol.records import BeaconEntry, BlockEntry, VerdictEntry, parse_entry
@@ -124,7 +124,8 @@ def tell(data: bytes) -> ToldVerdict:
     entries = {number: _logged(files, number) for number in index.entries()}
     verdict = expect(entries[index.verdict], VerdictEntry)
     report: dict[str, Any] = parse_json(files["report.json"], max_bytes=MAX_FILE_BYTES)
-    evidence = _evidence_of(files, index, entries, verdict)
+    # Of the questions only the triggers, which are few.
+    evidence = evidence_to_walk(files, index, entries, verdict, _triggers(files["queries.jsonl"]))
     record = verdict.record
     found = {"endpoint": record.endpoint, "odds": odds(report["bits"])} | {
         name: report[name] for name in ("matches", "asked")
@@ -203,31 +204,6 @@ class VerdictShelf:
 def _logged(files: Mapping[str, bytes], number: int) -> Logged:
     data = files[f"entries/{number}.json"]
     return Logged(number, parse_entry(data), data)
-
-
-def _evidence_of(
-    files: Mapping[str, bytes], index: Index, entries: Mapping[int, Logged], verdict: VerdictEntry
-) -> Evidence:
-    """Read as much of the evidence as the walk needs: of the questions only the triggers, which are few."""
-    course = Course.parse(files["course.json"])
-    openings = Openings.from_json(parse_json(files["openings.json"], max_bytes=MAX_FILE_BYTES))
-    return Evidence(
-        registration=entries[index.registration],
-        registration_beacon=entries[index.registration_beacon],
-        filing=entries[index.filing],
-        filing_beacon=entries[index.filing_beacon],
-        blocks=tuple(entries[number] for number in index.blocks),
-        interface_entry=None if index.interface is None else entries[index.interface],
-        record=verdict.record,
-        signature=course.signature,
-        blind=verdict.blind,
-        blocks_done=course.blocks_done,
-        end=course.end,
-        input_openings=openings.inputs,
-        label_openings=openings.labels,
-        queries=tuple(_triggers(files["queries.jsonl"])),
-        egresses=course.egresses,
-    )
 
 
 def _triggers(lines: bytes) -> Iterator[AskedQuery]:

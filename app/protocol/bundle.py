@@ -17,8 +17,8 @@ Source: docs/protocol.md section 9.
 Trust: nothing in a bundle is trusted but what the log's key signed.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from app.canonical import Form, Record, as_form, choice, integer, nullable, octets, parse_json, sequence, sha256, text
@@ -29,7 +29,7 @@ from app.keys.trigger_set import MAX_TRIGGERS
 from app.merkle.checkpoint import ORIGIN_PATTERN, Checkpoint, fingerprint, parse_checkpoint
 from app.merkle.receipt import parse_receipt, verify_receipt
 from app.protocol.assessment import Assessment, Evidence, Logged, PriorModel, assess
-from app.protocol.derivation import Derivation, parse_derivation
+from app.protocol.derivation import parse_derivation
 from app.protocol.evidence import Outcome
 from app.protocol.faults import Codec, find_fault
 from app.protocol.figures import Standing
@@ -298,7 +298,6 @@ def _read_evidence(
     files: Mapping[str, bytes], index: Index, entries: Mapping[int, Logged], verdict: VerdictEntry
 ) -> Evidence:
     course = Course.parse(files["course.json"])
-    openings = Openings.from_json(parse_json(files["openings.json"], max_bytes=MAX_FILE_BYTES))
     lines = files["queries.jsonl"].split(b"\n")
     if lines.pop() != b"" or len(lines) > _MAX_QUERIES:
         raise ProofError("queries.jsonl does not end with a newline")
@@ -308,6 +307,34 @@ def _read_evidence(
         raise ProofError("the bundle holds a derivation exactly if the interface was derived")
     if (course.prior_model is None) != (index.prior_model is None):
         raise ProofError("delivered weights need both their log entry and their comparison")
+    queries = [
+        AskedQuery.from_json(parse_json(line, max_bytes=MAX_FILE_BYTES), f"/queries/{number}")
+        for number, line in enumerate(lines)
+    ]
+    prior_model = None
+    if course.prior_model is not None and index.prior_model is not None:
+        answers = course.prior_model
+        prior_model = PriorModel(entries[index.prior_model], answers.repeated, answers.answered)
+    # A table of many covers is longer than a record may be.
+    covers, derivation = files.get("covers.json"), files.get("derivation.jsonl")
+    return replace(
+        evidence_to_walk(files, index, entries, verdict, queries),
+        prior_model=prior_model,
+        covers=None if covers is None else CoverTable.from_json(parse_json(covers, max_bytes=MAX_FILE_BYTES)),
+        derivation=None if derivation is None else parse_derivation(derivation, max_bytes=MAX_FILE_BYTES),
+    )
+
+
+def evidence_to_walk(
+    files: Mapping[str, bytes],
+    index: Index,
+    entries: Mapping[int, Logged],
+    verdict: VerdictEntry,
+    queries: Iterable[AskedQuery],
+) -> Evidence:
+    """Put together what the walk needs, and no covers, derivation or delivered weights; nothing is checked by it."""
+    course = Course.parse(files["course.json"])
+    openings = Openings.from_json(parse_json(files["openings.json"], max_bytes=MAX_FILE_BYTES))
     return Evidence(
         registration=entries[index.registration],
         registration_beacon=entries[index.registration_beacon],
@@ -322,26 +349,9 @@ def _read_evidence(
         end=course.end,
         input_openings=openings.inputs,
         label_openings=openings.labels,
-        queries=tuple(
-            AskedQuery.from_json(parse_json(line, max_bytes=MAX_FILE_BYTES), f"/queries/{number}")
-            for number, line in enumerate(lines)
-        ),
-        prior_model=None
-        if course.prior_model is None or index.prior_model is None
-        else PriorModel(entries[index.prior_model], course.prior_model.repeated, course.prior_model.answered),
-        covers=_read_covers(files.get("covers.json")),
-        derivation=_read_derivation(files.get("derivation.jsonl")),
+        queries=tuple(queries),
         egresses=course.egresses,
     )
-
-
-def _read_covers(data: bytes | None) -> CoverTable | None:
-    # A table of many covers is longer than a record may be.
-    return None if data is None else CoverTable.from_json(parse_json(data, max_bytes=MAX_FILE_BYTES))
-
-
-def _read_derivation(data: bytes | None) -> Derivation | None:
-    return None if data is None else parse_derivation(data, max_bytes=MAX_FILE_BYTES)
 
 
 def _check_verdict(
