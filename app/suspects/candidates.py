@@ -13,10 +13,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from app.canonical import encode_json
 from app.errors import Malformed, Refused
 from app.keys.cover_set import CoverTable
 from app.keys.statement import Statement
-from app.keys.trigger_set import ImageInput, TensorInput
 from app.protocol.bundle import MAX_FILE_BYTES
 from app.protocol.derivation import MetadataAnswer, Rule
 from app.protocol.interface import ADDRESS_OPTIONS, Interface
@@ -130,7 +130,7 @@ def candidates(
     at: Mapping[str, Any], adapter: str | None, metadata: Sequence[MetadataAnswer], statement: Statement
 ) -> list[Interface]:
     """List the interfaces that the metadata or the adapter's name propose, in the rule's order."""
-    found: dict[tuple[str, str, bytes], Interface] = {}
+    found: dict[tuple[str | None, ...], Interface] = {}
     proposed = _by_metadata(at, metadata) if adapter is None else _by_name(at, adapter)
     for name, options in proposed:
         for preprocessing in _preprocessing(statement):
@@ -153,17 +153,13 @@ def _by_name(at: Mapping[str, Any], adapter: str) -> Iterator[tuple[str, Mapping
         yield adapter, dict(at) | form
 
 
-def _sent(interface: Interface, statement: Statement) -> tuple[str, bytes]:
-    """Give path and body of a request about one input in which neighbours differ."""
-    count = math.prod(statement.shape)
-    ramp = bytes(number % 251 for number in range(count))
-    if statement.kind == "image":
-        height, width, channels = statement.shape
-        question: ImageInput | TensorInput = ImageInput(height, width, channels, ramp)
-    else:
-        question = TensorInput.of(statement.shape, [value / 16 for value in ramp])
-    request = load_adapter(interface.adapter).encode_request(interface.options, interface.preprocessing, question)
-    return request.path, request.body
+def _sent(interface: Interface, statement: Statement) -> tuple[str | None, ...]:
+    """Tell by what a request differs from others: its frame, and how an input is written into it."""
+    adapter, options, shape = load_adapter(interface.adapter), interface.options, statement.shape
+    rules = adapter.rules(options, interface.preprocessing, statement.kind, shape)
+    frame = adapter.frame(options, rules, statement.kind, shape)
+    written = encode_json([frame.body, interface.preprocessing]).decode()
+    return frame.path, written, frame.encoding, frame.form_field
 
 
 def verify_size(statement: Statement, covers: CoverTable) -> None:

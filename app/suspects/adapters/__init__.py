@@ -11,6 +11,7 @@ from app.protocol.interface import Interface
 from app.suspects.adapters.azure_ml import AzureML
 from app.suspects.adapters.bentoml import BentoML
 from app.suspects.adapters.contract import Adapter, Answer, Request
+from app.suspects.adapters.frame import FramedAdapter
 from app.suspects.adapters.generic_json import GenericJson
 from app.suspects.adapters.gradio import Gradio
 from app.suspects.adapters.huggingface import HuggingFace
@@ -28,7 +29,7 @@ from app.suspects.adapters.vertex import Vertex
 
 __all__ = ["ADAPTERS", "Adapter", "Answer", "Request", "check_interface", "load_adapter", "read_answer"]
 
-ADAPTERS: Mapping[str, Adapter] = {
+ADAPTERS: Mapping[str, FramedAdapter] = {
     "azure_ml": AzureML(),
     "bentoml": BentoML(),
     "generic_json": GenericJson(),
@@ -48,7 +49,7 @@ ADAPTERS: Mapping[str, Adapter] = {
 }
 
 
-def load_adapter(name: str) -> Adapter:
+def load_adapter(name: str) -> FramedAdapter:
     """Give the adapter of this name.
 
     Raises: Malformed if there is none.
