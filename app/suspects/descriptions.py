@@ -8,11 +8,13 @@ Source: docs/protocol.md section 7.1; Open Inference Protocol, "model metadata";
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, Protocol
 
 from app.canonical import parse_loose_json
 from app.errors import Malformed
 from app.protocol.derivation import MAX_METADATA_BYTES
+from app.suspects.adapters.answers import MAX_DEPTH, depth_of
 from app.suspects.adapters.frame import SEGMENT
 
 Options = dict[str, Any]
@@ -36,11 +38,11 @@ class Described(Protocol):
 
 
 def read_told(body: bytes, max_bytes: int) -> Any:
-    """Read what a server told: JSON, or else the start of a text."""
-    try:
-        return parse_loose_json(body, max_bytes=max_bytes)
-    except Malformed:
-        return body[:MAX_NAME_CHARACTERS].decode("utf-8", "replace").strip()
+    """Read what a server told: JSON of a usual depth, or else the start of a text."""
+    if depth_of(body) <= MAX_DEPTH:
+        with suppress(Malformed):
+            return parse_loose_json(body, max_bytes=max_bytes)
+    return body[:MAX_NAME_CHARACTERS].decode("utf-8", "replace")
 
 
 def field_in(value: Any, name: str) -> Any:
@@ -100,7 +102,9 @@ def ray_serve_options(routes: Any) -> list[Options]:
 
 def is_mlflow_version(version: Any) -> bool:
     """Tell whether this is what MLflow's scoring server says at /version, and few others do."""
-    return isinstance(version, str | float) and str(version).strip()[:1].isdecimal()
+    if isinstance(version, float):  # "3.17", read as JSON
+        return 1 <= version < 1000
+    return isinstance(version, str) and re.match(r"[ \t\r\n]*[0-9]", version) is not None
 
 
 def tf_serving_input(metadata: Any) -> Any:

@@ -41,7 +41,7 @@ def parse_answer_body(status: int, body: bytes, *, statuses: Collection[int] = (
     """
     if status not in statuses:
         raise SuspectMisbehaved(f"the endpoint answered with status {status}", reason=f"status_{status}")
-    if _depth(body) > MAX_DEPTH:
+    if depth_of(body) > MAX_DEPTH:
         raise SuspectMisbehaved(f"the response is nested deeper than {MAX_DEPTH} levels", reason="too_deep")
     try:
         return json.loads(body.decode(), object_pairs_hook=unique_keys)
@@ -49,7 +49,8 @@ def parse_answer_body(status: int, body: bytes, *, statuses: Collection[int] = (
         raise SuspectMisbehaved("the response is not JSON, or repeats a key", reason="not_json") from error
 
 
-def _depth(body: bytes) -> int:
+def depth_of(body: bytes) -> int:
+    """Count how deep arrays and objects are nested, up to MAX_DEPTH not exactly."""
     if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
         return 0
     deepest = depth = 0

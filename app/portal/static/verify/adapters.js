@@ -260,11 +260,16 @@ function fileIn(body, field, encoding) {
   return isFramed ? body.subarray(head.length, body.length - tail.length) : refuse("the request is not a form with the picture and nothing else");
 }
 
-// Reads the canonical input out of a request's body.
-export async function decodeRequest(filed, body, { kind, shape }) {
+// Gives what surrounds the input in a request: {body, encoding, file}, and the preprocessing as it is understood.
+export function frameOf(filed, { kind, shape }) {
   const adapter = adapterOf(filed);
   const rules = (adapter.rules ?? ((_, given) => parsePreprocessing(given, kind, shape)))(filed.options, filed.preprocessing, kind, shape);
-  const frame = adapter.frame(filed.options, rules, kind, shape);
+  return { rules, frame: adapter.frame(filed.options, rules, kind, shape) };
+}
+
+// Reads the canonical input out of a request's body.
+export async function decodeRequest(filed, body, { kind, shape }) {
+  const { rules, frame } = frameOf(filed, { kind, shape });
   if (frame.body === null) return readBody(frame.encoding, rules, frame.file ? fileIn(body, frame.file, frame.encoding) : body, kind, shape);
   let sent;
   try {

@@ -14,7 +14,7 @@ export const misbehaved = (reason) => {
   throw new Misbehaved(reason);
 };
 
-const MAX_DEPTH = 32;
+export const MAX_DEPTH = 32;
 const MAX_LABELS = 1000;
 const MAX_LABEL_CHARACTERS = 200;
 const isMap = (value) => value instanceof Map;
@@ -31,7 +31,7 @@ export function parseAnswerBody(status, body, statuses = [200]) {
 }
 
 // Counted on the bytes, outside of strings.
-function depthOf(body) {
+export function depthOf(body) {
   let [deepest, depth, inside] = [0, 0, false];
   for (let at = 0; at < body.length; at += 1) {
     const byte = body[at];

@@ -54,6 +54,14 @@ const isPlain = (rules) => Object.keys(DEFAULTS).every((key) => key === "size" |
 // What carries an input where no encoding is named: this picture, or numbers where no picture can.
 export const usualEncoding = (picture, rules, kind) => (kind === "image" && isPlain(rules) ? picture : "nested");
 
+// Refuses an encoding that cannot carry what the preprocessing makes of an input.
+export function checkEncoding(encoding, rules, kind) {
+  if (!NUMBER_ENCODINGS.includes(encoding)) {
+    if (kind !== "image" || !isPlain(rules)) refuse("a picture carries an image's plain pixels: only `size` may stand beside it");
+  } else if (encoding.startsWith("pixels") && rules.dtype !== "uint8") refuse("pixels are whole numbers: use floats, or the dtype uint8");
+  else if (encoding.startsWith("floats") && rules.dtype !== "float32") refuse("floats need the dtype float32 in the preprocessing");
+}
+
 export function sentShape(rules, kind, shape) {
   const sizes = kind === "image" ? [...sentSize(rules, shape), shape[2]] : shape;
   if (rules.layout === "flat") return [product(sizes)];

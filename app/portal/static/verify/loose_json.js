@@ -23,14 +23,15 @@ const ESCAPES = { '"': '"', "\\": "\\", "/": "/", b: "\b", f: "\f", n: "\n", r: 
 const WORDS = [["true", true], ["false", false], ["null", null]];
 const NUMBERS = [["NaN", Number.NaN], ["Infinity", Infinity], ["-Infinity", -Infinity]];
 
-export function parseLoose(bytes) {
+// Without `areConstants`, NaN and Infinity are no values, as in JSON of our own.
+export function parseLoose(bytes, { areConstants = true } = {}) {
   let text;
   try {
     text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
   } catch {
     throw new NotJson("not UTF-8");
   }
-  const reader = new Reader(text);
+  const reader = new Reader(text, areConstants);
   const value = reader.value(0);
   reader.space();
   if (reader.at !== text.length) throw new NotJson("something follows the value");
@@ -38,7 +39,8 @@ export function parseLoose(bytes) {
 }
 
 class Reader {
-  constructor(text) {
+  constructor(text, areConstants) {
+    this.constants = areConstants ? NUMBERS : [];
     this.text = text;
     this.at = 0;
   }
@@ -141,7 +143,7 @@ class Reader {
       const value = Number(found[0]);
       return Number.isSafeInteger(value) ? value + 0 : BigInt(found[0]);
     }
-    for (const [word, value] of NUMBERS) {
+    for (const [word, value] of this.constants) {
       if (this.text.startsWith(word, start)) {
         this.at += word.length;
         return new Float(value);

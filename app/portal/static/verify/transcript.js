@@ -12,6 +12,7 @@ import { PROTOCOL, canonicalJson, concat, equal, fromHex, hex, hmac as slowHmac,
 import { decodeRequest, readAnswer } from "./adapters.js";
 import { OpeningInvalid, Refused, refuse } from "./canonical.js";
 import { isRepeated, lookAlike, parseInput } from "./challenge.js";
+import { checkRule } from "./derivation.js";
 import { hmac, sha256 } from "./hash.js";
 import { NotHere } from "./inputs.js";
 import { checkSignature } from "./log.js";
@@ -39,7 +40,7 @@ export async function findFault(evidence, onProgress) {
   try {
     checkBeacons(evidence);
     await checkSignatures(evidence);
-    await checkInterfaceOrigin(evidence);
+    await checkInterfaceOrigin(evidence, onProgress);
     await checkOpenings(evidence, onProgress);
     await checkBlocks(evidence);
     for (const [at, query] of evidence.queries.entries()) {
@@ -94,7 +95,7 @@ async function checkSignatures(evidence) {
 
 // --- 3 ----------------------------------------------------------------------------------------------------------------
 
-async function checkInterfaceOrigin(evidence) {
+async function checkInterfaceOrigin(evidence, onProgress) {
   const { record, interfaceEntry: logged } = evidence;
   const { interface: made, interface_origin: origin } = record;
   if (origin.kind === "countersigned") {
@@ -107,7 +108,7 @@ async function checkInterfaceOrigin(evidence) {
     if (entry.sha256 !== hex(sha256(encoded(made))) || logged.index >= evidence.registrationBeacon.index) refuse("the interface was not logged before the registration's beacon");
   }
   if (evidence.covers !== null) await checkCovers(evidence);
-  if (origin.kind === "derived") await checkDerivation(evidence, origin);
+  if (origin.kind === "derived") await checkDerivation(evidence, origin, onProgress);
 }
 
 async function checkCovers({ covers, statement }) {
@@ -123,7 +124,7 @@ async function checkCovers({ covers, statement }) {
   if (highest >= statement.classes.length) invalid(`the covers' label ${highest} names no class`);
 }
 
-async function checkDerivation(evidence, origin) {
+async function checkDerivation(evidence, origin, onProgress) {
   const { derivation, covers, record, interfaceEntry: logged } = evidence;
   if (derivation === null || covers === null || logged === null || logged.index !== origin.entry) refuse("the derivation of the interface, its log entry or its covers are missing");
   const entry = expect(logged, "model");
@@ -133,7 +134,12 @@ async function checkDerivation(evidence, origin) {
   const { head } = derivation;
   const isOurs = head.registration === evidence.registration.index && head.endpoint === record.endpoint && canonicalJson(head.interface) === canonicalJson(record.interface);
   if (!isOurs || logged.index >= evidence.filing.index) refuse("the derivation is of another endpoint, registration or interface, or younger than the filing");
-  evidence.notChecked.add("whether the rule of derivation, run again on the recorded answers, gives this interface and its price");
+  try {
+    await checkRule(derivation, evidence.statement, covers, onProgress);
+  } catch (error) {
+    if (!(error instanceof NotHere)) throw error;
+    evidence.notChecked.add(`whether the rule of derivation gives this interface and its price: ${error.message}`);
+  }
 }
 
 // --- 4 ----------------------------------------------------------------------------------------------------------------
