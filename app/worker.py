@@ -22,7 +22,8 @@ from app.delivery.sending import DELIVER_TASK, Courier, deliver
 from app.delivery.smtp import MAIL_TASK, MailServer, Postman, send_mail
 from app.delivery.sweep import SWEEP_TASK, sweep
 from app.disputes.course import ATTEND_TASK, DECIDE_TASK, PROBE_BLOCK_TASK, begin_asking
-from app.disputes.derivation import DERIVE_TASK, derive_interface
+from app.disputes.derivation import DERIVE_TASK
+from app.disputes.deriving import derive_interface
 from app.disputes.probing import Prober, probe_block
 from app.disputes.resolution import Judge, decide_dispute
 from app.disputes.upkeep import attend, pass_deadlines
