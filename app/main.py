@@ -167,5 +167,6 @@ def _make_service(settings: Settings, database_url: str, portal_origin: str) -> 
         schema_revision=ScriptDirectory.from_config(migrations_config()).get_current_head() or "",
         network_rules=settings.network_rules,
         secret_box=load_secret_box(settings),
+        sends_mail=bool(settings.smtp_url),
         arbiter_keys=settings.arbiter_public_keys,
     )

@@ -70,6 +70,7 @@ class Service:
     portal_origin: str = "http://localhost:8000"
     network_rules: NetworkRules = NetworkRules()  # noqa: RUF009  # frozen, and strictest by default
     secret_box: SecretBox | None = None
+    sends_mail: bool = False
     arbiter_keys: Sequence[bytes] = ()
     clock: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))  # noqa: TID251  # the web is an entry point
 

@@ -64,6 +64,7 @@ class Tools:
     arbiter_keys: Sequence[bytes]
     now: Callable[[], datetime]
     mail_server: MailServer | None = None
+    portal_origin: str = ""
 
     def handlers(self) -> dict[str, Handler]:
         """Give a handler for every task that this worker knows."""
@@ -77,7 +78,7 @@ class Tools:
             box=self.box,
             queries_a_day=self.queries_a_day,
         )
-        judge = Judge(self.engine, self.identity, self.store, self.arbiter_keys, self.now)
+        judge = Judge(self.engine, self.identity, self.store, self.arbiter_keys, self.now, self.portal_origin)
 
         def probe(attempt: Attempt, args: dict[str, Any]) -> None:
             probe_block(prober, attempt, UUID(args["dispute"]), args["block"])
@@ -164,6 +165,7 @@ def run(settings: Settings, queues: Sequence[str] = ()) -> None:
             arbiter_keys=settings.arbiter_public_keys,
             now=lambda: datetime.now(UTC),  # noqa: TID251  # an entry point reads the clock
             mail_server=load_mail_server(settings),
+            portal_origin=settings.portal_address,
         )
         timing = Timing(settings.heartbeat_seconds, settings.stalled_seconds, settings.poll_seconds)
         logger.info("working on %s", ", ".join(queues))

@@ -3,21 +3,28 @@
 Trust: words and file names come from whoever has the link.
 """
 
-from typing import Any
+from dataclasses import asdict
+from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from pydantic import Field
 
-from app.api.dependencies import Reader
-from app.api.fields import Answer, Hex32, LogNumber, Moment
+from app.api.dependencies import Reader, require
+from app.api.fields import Answer, Body, Hex32, LogNumber, Moment
 from app.api.problems import WITH_KEY, problems
 from app.disputes import answers, lifecycle, second_runs, weights
-from app.disputes.course import load_dispute
-from app.disputes.links import find_link
+from app.disputes.contacts import Contact, find_contact, give_contact
+from app.disputes.course import load_dispute, lock_dispute
+from app.disputes.links import find_link, link_at
+from app.errors import Unavailable
+from app.registry.api_keys import DISPUTE, Caller
 from app.web import InTransaction, Now, ServiceOf
 
 router = APIRouter(prefix="/disputes", tags=["disputes"], responses=WITH_KEY)
+
+
+Disputer = Annotated[Caller, Depends(require(DISPUTE), scope="function")]
 
 
 class AnswerFileView(Answer):
@@ -67,6 +74,25 @@ class DeliveryView(Answer):
     created_at: Moment
 
 
+class ContactBody(Body):
+    """Whom the service is to write to."""
+
+    address: str = Field(
+        max_length=300,
+        description="A mail address of whoever runs the endpoint. It gets one mail, with the link, once nothing is asked "
+        "any more.",
+        examples=["legal@example.org"],
+    )
+
+
+class ContactView(Answer):
+    """How the mail to the accused stands."""
+
+    address: str | None = Field(description="Known until the mail is written.")
+    state: str = Field(description="waiting, mailed, or refused: the address got too many mails today.")
+    told_at: Moment | None
+
+
 class StepView(Answer):
     """One step of the dispute."""
 
@@ -83,6 +109,7 @@ class AccusedView(Answer):
         description="What to hand to the accused: it reads the claim there and answers without an account. Null until "
         "nothing is asked any more."
     )
+    contact: ContactView | None = Field(description="Where the link is mailed, if you named an address.")
     answers: list[AnswerView]
     second_run: SecondRunView | None
     deliveries: list[DeliveryView]
@@ -94,9 +121,10 @@ def read_accused(dispute_id: UUID, caller: Reader, session: InTransaction, servi
     """Read the link for the accused, what it answered and asked for, and every step of the dispute."""
     row = load_dispute(session, caller.vendor_id, dispute_id)
     token, run = find_link(session, row), second_runs.find_second_run(session, row, now)
-    link = None if token is None else f"{service.portal_origin}/d/{token}"
+    link = None if token is None else link_at(service.portal_origin, token)
     return AccusedView(
         link=link,
+        contact=_contact(find_contact(session, row)),
         answers=[_answer(found, link or "") for found in answers.list_answers(session, row)],
         second_run=None
         if run is None
@@ -113,6 +141,23 @@ def read_accused(dispute_id: UUID, caller: Reader, session: InTransaction, servi
             for step in lifecycle.list_steps(session, row)
         ],
     )
+
+
+@router.put("/{dispute_id}/accused/contact", operation_id="name_contact", responses=problems(404, 409, 503))
+def name_contact(
+    dispute_id: UUID, body: ContactBody, caller: Disputer, session: InTransaction, service: ServiceOf, now: Now
+) -> ContactView:
+    """Name a mail address of the accused: it is sent the link once, and never before nothing is asked any more."""
+    if not service.sends_mail:
+        raise Unavailable("this service sends no mail: hand the link over yourself when there is one")
+    row = lock_dispute(session, load_dispute(session, caller.vendor_id, dispute_id).id)
+    token = find_link(session, row)
+    link = None if token is None else link_at(service.portal_origin, token)
+    return ContactView(**asdict(give_contact(session, row, body.address, link, now)))
+
+
+def _contact(found: Contact | None) -> ContactView | None:
+    return None if found is None else ContactView(**asdict(found))
 
 
 def _delivery(found: weights.Delivery) -> DeliveryView:

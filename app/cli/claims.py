@@ -48,6 +48,11 @@ CredentialsFile = Annotated[
 ]
 
 
+AccusedMail = Annotated[
+    str, typer.Option(help="Address that the service mails the link to, once, when nothing is asked any more.")
+]
+
+
 def dispute(
     registration: Annotated[str, typer.Argument(help="The registration's id.")],
     family: Annotated[str, typer.Option(help="The family of triggers to spend on this dispute.")],
@@ -63,6 +68,7 @@ def dispute(
     covers_per_trigger: CoversPerTrigger = 10,
     evidence: EvidenceKind = "label",
     credentials: CredentialsFile = None,
+    accused_mail: AccusedMail = "",
     yes: Annotated[bool, typer.Option("--yes", help="File without asking back.")] = False,
     bits: Annotated[int, typer.Option(help="Strength of the verdict: 64 or 80.")] = 64,
     block_size: Annotated[int, typer.Option(help="Triggers opened at a time.")] = 8,
@@ -95,6 +101,13 @@ def dispute(
         digest = client.upload(covers, "application/json") if covers and covers_per_trigger else None
         answer = file_dispute(client, suspect_id, record, read_vendor_key(vendor_key), digest)
         show(answer, as_json=as_json, text=f"dispute {answer['id']}: {answer['state']}")
+        _name_contact(client, answer["id"], accused_mail)
+
+
+def _name_contact(client: ApiClient, dispute_id: str, address: str) -> None:
+    # Filed already: what is wrong with the address is said, and mended on the dispute's page.
+    if address:
+        client.put(f"/v1/disputes/{dispute_id}/accused/contact", {"address": address})
 
 
 def accuse(client: ApiClient, endpoint: str, asked: Chosen, credentials: Path | None) -> str:

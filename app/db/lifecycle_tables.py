@@ -46,6 +46,21 @@ class DisputeStepRow(Base):
     __table_args__ = (CheckConstraint("number >= 0", name="number_counts"), is_one_of("kind", STEP_KINDS))
 
 
+class DisputeContactRow(Base):
+    """Where the claimant wants the accused told; the address is forgotten when the mail is written, or cannot be."""
+
+    __tablename__ = "dispute_contacts"
+    dispute_id: Mapped[DisputeId] = mapped_column(primary_key=True)
+    address: Mapped[str | None]
+    state: Mapped[str]
+    created_at: Mapped[datetime]
+    told_at: Mapped[datetime | None]
+    __table_args__ = (
+        is_one_of("state", ("waiting", "mailed", "refused")),
+        CheckConstraint("(state = 'waiting') = (address IS NOT NULL)", name="address_while_waiting"),
+    )
+
+
 class DisputeLinkRow(Base):
     """The link under which the accused finds a dispute, of which the hash is kept, and the log's `notice`."""
 

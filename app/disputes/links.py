@@ -22,6 +22,7 @@ from app.canonical import lp, sha256, tag
 from app.db.engine import transaction
 from app.db.lifecycle_tables import DisputeLinkRow, SecondRunRow
 from app.db.tables import DisputeRow
+from app.disputes.contacts import mail_link
 from app.disputes.course import lock_dispute, record_of
 from app.disputes.lifecycle import NOTICE, SECOND_RUN_FILED, may_be_named, note_step
 from app.errors import NotFound
@@ -58,12 +59,21 @@ def load_notice(session: Session, dispute: DisputeRow) -> DisputeLinkRow:
     return session.get_one(DisputeLinkRow, dispute.id)
 
 
-def give_notice(engine: Engine, identity: LogIdentity, dispute_id: UUID, now: datetime) -> None:
-    """Log that the accused may be told, in a transaction of its own; do nothing if it is logged, or still too early."""
+def link_at(origin: str, token: str) -> str:
+    """Give the address at which a link is opened."""
+    return f"{origin}/d/{token}"
+
+
+def give_notice(engine: Engine, identity: LogIdentity, dispute_id: UUID, origin: str, now: datetime) -> None:
+    """Log that the accused may be told, in a transaction of its own; do nothing if it is logged, or still too early.
+
+    Whoever is to be told by mail finds the link at `origin`.
+    """
     with transaction(engine) as session:
         dispute = lock_dispute(session, dispute_id)
         if may_be_named(dispute) and session.get(DisputeLinkRow, dispute_id) is None:
             _log_notice(session, identity, dispute, now)
+            mail_link(session, dispute, link_at(origin, token_of(dispute)), now)
 
 
 def _log_notice(session: Session, identity: LogIdentity, dispute: DisputeRow, now: datetime) -> None:

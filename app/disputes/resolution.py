@@ -46,11 +46,13 @@ class Judge:
     store: ObjectStore
     arbiter_keys: Sequence[bytes]
     now: Callable[[], datetime]
+    # Where people find the portal: it stands in mails.
+    portal_origin: str
 
 
 def decide_dispute(judge: Judge, attempt: Attempt, dispute_id: UUID) -> None:
     """Decide a dispute in which nothing is asked any more; do nothing if it is decided."""
-    give_notice(judge.engine, judge.identity, dispute_id, judge.now())
+    give_notice(judge.engine, judge.identity, dispute_id, judge.portal_origin, judge.now())
     evidence = _load(judge, dispute_id)
     if evidence is None:
         return

@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.errors import NotFound, TrapstreetError
 from app.portal import (
     pages_account,
+    pages_contacts,
     pages_disputes,
     pages_embeddings,
     pages_feeds,
@@ -68,6 +69,7 @@ HEADERS = {
 ROUTERS = (
     pages_filing.router,
     pages_account.router,
+    pages_contacts.router,
     pages_disputes.router,
     pages_embeddings.router,
     pages_feeds.router,

@@ -23,7 +23,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON
     artifacts, worker_keys, embeddings, survival_reports, white_box_checks,
     suspects, suspect_secrets, endpoint_budgets, derivations, derivation_queries,
     disputes, blocks, openings, queries,
-    dispute_steps, dispute_links, dispute_answers, second_runs, weight_deliveries,
+    dispute_steps, dispute_contacts, dispute_links, dispute_answers, second_runs, weight_deliveries,
     people, memberships, passkeys, ceremonies, recovery_codes, web_sessions, sign_in_links, invitations,
     events, webhooks, webhook_deliveries, vendor_feeds, mails,
     guesses,

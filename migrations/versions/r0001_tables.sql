@@ -543,6 +543,18 @@ CREATE TABLE dispute_answers (
     CONSTRAINT fk_dispute_answers_entry_index_log_entries FOREIGN KEY(entry_index) REFERENCES log_entries (index)
 );
 
+CREATE TABLE dispute_contacts (
+    dispute_id UUID NOT NULL,
+    address TEXT,
+    state TEXT NOT NULL,
+    created_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    told_at TIMESTAMP WITH TIME ZONE,
+    CONSTRAINT pk_dispute_contacts PRIMARY KEY (dispute_id),
+    CONSTRAINT ck_dispute_contacts_state_known CHECK (state IN ('waiting', 'mailed', 'refused')),
+    CONSTRAINT ck_dispute_contacts_address_while_waiting CHECK ((state = 'waiting') = (address IS NOT NULL)),
+    CONSTRAINT fk_dispute_contacts_dispute_id_disputes FOREIGN KEY(dispute_id) REFERENCES disputes (id)
+);
+
 CREATE TABLE dispute_links (
     dispute_id UUID NOT NULL,
     token_sha256 BYTEA NOT NULL,

@@ -82,7 +82,7 @@ def free_port() -> int:
 class Service:
     """The API and light workers as processes over one database."""
 
-    def __init__(self, database: Database, folder: Path) -> None:
+    def __init__(self, database: Database, folder: Path, smtp_url: str = "") -> None:
         self.database = database
         self.folder = folder
         self.port = free_port()
@@ -102,6 +102,9 @@ class Service:
             "TRAPSTREET_HEARTBEAT_SECONDS": "0.5",
             "TRAPSTREET_STALLED_SECONDS": "2",
             "TRAPSTREET_POLL_SECONDS": "0.2",
+            "TRAPSTREET_PORTAL_ORIGIN": f"http://localhost:{self.port}",
+            "TRAPSTREET_SMTP_URL": smtp_url,
+            "TRAPSTREET_MAIL_SENDER": "trapstreet@here.example" if smtp_url else "",
         }
         for name, secret in (("log.key", LOG_KEY), ("secrets.key", SECRETS_KEY)):
             key_file = folder / name
@@ -423,9 +426,9 @@ def refused(call: Callable[[], Any]) -> ApiProblem:
 
 
 @contextmanager
-def running(database: Database, folder: Path) -> Iterator[Service]:
-    """Run the API and a light worker."""
-    service = Service(database, folder)
+def running(database: Database, folder: Path, smtp_url: str = "") -> Iterator[Service]:
+    """Run the API and a light worker; mail goes to `smtp_url`, if any."""
+    service = Service(database, folder, smtp_url)
     try:
         service.start_api()
         service.start_worker()

@@ -22,6 +22,7 @@ from app.people.tokens import TOKEN_BYTES
 from app.portal.rendering import static_url
 from tests.conftest import TEMPLATE, Server
 from tests.flows.claimant import Claimant, Service, running, sign_up
+from tests.simulators.mail_server import MailServer
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -36,10 +37,19 @@ AXE_TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practi
 
 
 @pytest.fixture(scope="session")
-def service(servers: Callable[[str], Server], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def mail_server() -> Iterator[MailServer]:
+    """Where the service's mail goes."""
+    with MailServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def service(
+    servers: Callable[[str], Server], mail_server: MailServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
     """The API with the portal, and a light worker."""
-    folder = tmp_path_factory.mktemp("portal")
-    with servers("embedded").database(TEMPLATE) as database, running(database, folder) as service:
+    folder, smtp_url = tmp_path_factory.mktemp("portal"), f"smtp+plain://127.0.0.1:{mail_server.port}"
+    with servers("embedded").database(TEMPLATE) as database, running(database, folder, smtp_url) as service:
         yield service
 
 
