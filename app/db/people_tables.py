@@ -62,8 +62,11 @@ class CeremonyRow(Base):
     __tablename__ = "ceremonies"
     challenge: Mapped[bytes] = mapped_column(primary_key=True)
     purpose: Mapped[str]
+    # Hash of the network or the person that asked for it.
+    asker: Mapped[bytes]
     details: Mapped[dict[str, Any]]
     expires_at: Mapped[datetime]
+    __table_args__ = (Index(None, "purpose", "asker"),)
 
 
 class RecoveryCodeRow(Base):

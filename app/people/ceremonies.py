@@ -1,38 +1,64 @@
 """Challenges for browsers' authenticators: given out, answered once, forgotten.
 
-Invariants: a challenge is good for one purpose, once, and for ten minutes; so many wait at most, and who asks for more
-pushes nobody's out.
+Invariants: a challenge is good for one purpose, once, and for ten minutes; so many of one network, or of one person who is
+signed in, wait at most, and who asks for more pushes nobody's out; strangers who sign up take no place of those who sign in.
 Source: WebAuthn level 3 section 13.4.3 (cryptographic challenges).
 """
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
+from app.canonical import lp, sha256, tag
 from app.db.people_tables import CeremonyRow
 from app.errors import Conflict, TooMany
+from app.people.networks import wide_network_of
 
 CHALLENGE_BYTES = 32
 LIFETIME = timedelta(minutes=10)
 
-# Anyone may ask for challenges; so many wait at most.
-MAX_WAITING = 10_000
+# Anyone may ask for challenges; so many wait at most: of one asker, and for one purpose in all.
+MAX_OF_ASKER = 200
+MAX_WAITING = 50_000
 
 SIGN_UP, SIGN_IN, ADD = "sign-up", "sign-in", "add"
 
 
-def open_ceremony(session: Session, purpose: str, details: Mapping[str, str], challenge: bytes, now: datetime) -> None:
+def network_asker(address: str) -> bytes:
+    """Name whoever asks from an address: what an owner of a line or a rack has of the network, /24 or /48."""
+    return _asker("network", str(wide_network_of(address)))
+
+
+def person_asker(person_id: UUID) -> bytes:
+    """Name a person who is signed in."""
+    return _asker("person", str(person_id))
+
+
+def _asker(kind: str, name: str) -> bytes:
+    return sha256(tag("ceremony-asker") + lp(kind.encode(), name.encode()))
+
+
+def open_ceremony(
+    session: Session, purpose: str, asker: bytes, details: Mapping[str, str], challenge: bytes, now: datetime
+) -> None:
     """Give out a challenge of 32 random bytes.
 
     Raises: TooMany if too many wait.
     """
     session.execute(delete(CeremonyRow).where(CeremonyRow.expires_at <= now))
-    if session.scalars(select(func.count()).select_from(CeremonyRow)).one() >= MAX_WAITING:
-        raise TooMany("too many passkeys are being asked for: try again in some minutes")
-    session.add(CeremonyRow(challenge=challenge, purpose=purpose, details=dict(details), expires_at=now + LIFETIME))
+    waiting = select(func.count()).select_from(CeremonyRow).where(CeremonyRow.purpose == purpose)
+    if session.scalars(waiting.where(CeremonyRow.asker == asker)).one() >= MAX_OF_ASKER:
+        raise TooMany("too many passkeys are being asked for from your network: try again in some minutes")
+    if session.scalars(waiting).one() >= MAX_WAITING:
+        raise TooMany("too many passkeys are being asked for: try again in some minutes, or use a one-time link")
+    row = CeremonyRow(
+        challenge=challenge, purpose=purpose, asker=asker, details=dict(details), expires_at=now + LIFETIME
+    )
+    session.add(row)
     session.flush()
 
 

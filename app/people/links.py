@@ -31,14 +31,27 @@ def make_link(session: Session, person_id: UUID, token: bytes, now: datetime, li
     return text
 
 
+def look_at_link(session: Session, text: str, now: datetime) -> UUID:
+    """Give a link's person, and use nothing up.
+
+    Raises: NotFound if it was never made, was used, or has expired.
+    """
+    return _load(session, text, now).person_id
+
+
 def use_link(session: Session, text: str, now: datetime) -> UUID:
     """Use a link up and give its person.
 
     Raises: NotFound if it was never made, was used, or has expired.
     """
-    row = session.get(SignInLinkRow, token_hash(text, PURPOSE), with_for_update=True)
-    if row is None or row.used_at is not None or row.expires_at <= now:
-        raise NotFound("this link was used or has expired: ask for a new one")
+    row = _load(session, text, now)
     row.used_at = now
     session.flush()
     return row.person_id
+
+
+def _load(session: Session, text: str, now: datetime) -> SignInLinkRow:
+    row = session.get(SignInLinkRow, token_hash(text, PURPOSE), with_for_update=True)
+    if row is None or row.used_at is not None or row.expires_at <= now:
+        raise NotFound("this link was used or has expired: ask for a new one")
+    return row

@@ -39,7 +39,7 @@ from webauthn.helpers.structs import (
 from app.db.people_tables import PasskeyRow, PersonRow
 from app.db.tables import ID_RANDOM_BYTES
 from app.errors import Conflict, Malformed, NotFound, Refused, TooMany, Unauthenticated
-from app.people.ceremonies import ADD, SIGN_IN, SIGN_UP, close_ceremony, open_ceremony
+from app.people.ceremonies import ADD, SIGN_IN, SIGN_UP, close_ceremony, network_asker, open_ceremony, person_asker
 from app.people.persons import PERSON_RANDOM_BYTES, checked_line, make_person
 from app.people.recovery import count_codes
 
@@ -69,13 +69,18 @@ class Party:
         return urlsplit(self.origin).hostname or ""
 
 
-def begin_sign_up(session: Session, party: Party, name: str, challenge: bytes, randomness: bytes, now: datetime) -> str:
+def begin_sign_up(  # who asks, for what, with which draws
+    session: Session, party: Party, address: str, name: str, challenge: bytes, randomness: bytes, now: datetime
+) -> str:
     """Ask for the first passkey of somebody who is nobody yet (42 random bytes); gives a browser's options as JSON.
+
+    `address` is the browser's, by which strangers are counted.
 
     Raises: Malformed if the name is none; TooMany.
     """
     name = checked_line(name, "/name")
-    open_ceremony(session, SIGN_UP, {"name": name, "randomness": randomness.hex()}, challenge, now)
+    details = {"name": name, "randomness": randomness.hex()}
+    open_ceremony(session, SIGN_UP, network_asker(address), details, challenge, now)
     return _creation(party, name, randomness[ID_RANDOM_BYTES:PERSON_RANDOM_BYTES], challenge, ())
 
 
@@ -105,7 +110,7 @@ def begin_adding(session: Session, party: Party, person_id: UUID, challenge: byt
     known = list_passkeys(session, person_id)
     if len(known) >= MAX_PASSKEYS:
         raise TooMany(f"you have {MAX_PASSKEYS} passkeys: remove one first")
-    open_ceremony(session, ADD, {"person": str(person_id)}, challenge, now)
+    open_ceremony(session, ADD, person_asker(person_id), {"person": str(person_id)}, challenge, now)
     return _creation(party, person.name, person.handle, challenge, [row.credential_id for row in known])
 
 
@@ -127,12 +132,12 @@ def finish_adding(session: Session, party: Party, person_id: UUID, name: str, an
     session.flush()
 
 
-def begin_sign_in(session: Session, party: Party, challenge: bytes, now: datetime) -> str:
-    """Ask for any passkey of ours; gives a browser's options as JSON.
+def begin_sign_in(session: Session, party: Party, address: str, challenge: bytes, now: datetime) -> str:
+    """Ask for any passkey of ours; gives a browser's options as JSON. `address` is the browser's.
 
     Raises: TooMany.
     """
-    open_ceremony(session, SIGN_IN, {}, challenge, now)
+    open_ceremony(session, SIGN_IN, network_asker(address), {}, challenge, now)
     return options_to_json(
         generate_authentication_options(
             rp_id=party.id, challenge=challenge, user_verification=UserVerificationRequirement.REQUIRED

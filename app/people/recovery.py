@@ -13,7 +13,6 @@ ends hopes; what makes guessing hopeless is the length.
 import base64
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from ipaddress import IPv6Address, ip_address, ip_network
 from uuid import UUID
 
 from sqlalchemy import delete, func, select
@@ -23,6 +22,7 @@ from sqlalchemy.orm import Session
 from app.canonical import lp, sha256, tag
 from app.db.people_tables import GuessRow, PersonRow, RecoveryCodeRow
 from app.errors import TooMany, Unauthenticated
+from app.people.networks import network_of
 
 CODES = 10
 CODE_CHARACTERS, GROUP_CHARACTERS = 20, 5
@@ -79,17 +79,6 @@ def code_text(randomness: bytes) -> str:
 def code_hash(typed: str) -> bytes:
     """Give what is kept of a code, however it was typed."""
     return sha256(tag("recovery-code") + typed.strip().lower().translate(MISREAD).encode(errors="replace"))
-
-
-def network_of(address: str) -> str:
-    """Name what one person has of the network: an IPv4 address, or 64 bits of an IPv6 one."""
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return "unknown"
-    if isinstance(parsed, IPv6Address):
-        return str(parsed.ipv4_mapped or ip_network((parsed, 64), strict=False))
-    return str(parsed)
 
 
 def _count_guess(session: Session, address: str, now: datetime) -> None:

@@ -36,6 +36,7 @@ class Visitor:
     person_id: UUID
     name: str
     session_sha256: bytes
+    signed_in_at: datetime
     vendor_id: UUID | None = None
     vendor_name: str = ""
     role: str = ""
@@ -76,9 +77,9 @@ def find_visitor(session: Session, cookie: str, now: datetime) -> Visitor | None
     person = session.get_one(PersonRow, row.person_id)
     membership = session.get(MembershipRow, (row.person_id, row.vendor_id)) if row.vendor_id else None
     if membership is None:
-        return Visitor(person.id, person.name, row.token_sha256)
+        return Visitor(person.id, person.name, row.token_sha256, row.created_at)
     vendor = session.get_one(VendorRow, membership.vendor_id)
-    return Visitor(person.id, person.name, row.token_sha256, vendor.id, vendor.name, membership.role)
+    return Visitor(person.id, person.name, row.token_sha256, row.created_at, vendor.id, vendor.name, membership.role)
 
 
 def act_for(session: Session, visitor: Visitor, vendor_id: UUID) -> None:

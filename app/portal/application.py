@@ -45,7 +45,14 @@ from app.portal import (
 )
 from app.portal.forms import read_form
 from app.portal.rendering import STATIC, render, static_version
-from app.portal.visitors import SignInFirst, VendorFirst, from_our_pages, sign_in_address
+from app.portal.visitors import (
+    SignInAgain,
+    SignInFirst,
+    VendorFirst,
+    from_our_pages,
+    sign_in_address,
+    sign_in_again_address,
+)
 from app.web import READING, Service, status_of
 
 logger = logging.getLogger(__name__)
@@ -150,12 +157,13 @@ def create_portal(service: Service) -> ASGIApp:
     portal.mount(f"/static/{static_version()}", KeptFiles(directory=STATIC), name="static")
     for router in ROUTERS:
         portal.include_router(router)
-    _answer_errors(portal)
+    _ask_to_sign_in(portal)
+    _answer_refusals(portal)
     # Around everything, the framework's own answer to a bug included.
     return StrictHeaders(portal, is_secure=service.is_secure)
 
 
-def _answer_errors(portal: FastAPI) -> None:
+def _ask_to_sign_in(portal: FastAPI) -> None:
     @portal.exception_handler(SignInFirst)
     async def sign_in_first(request: Request, _error: SignInFirst) -> Response:
         if request.method in READING:
@@ -164,10 +172,18 @@ def _answer_errors(portal: FastAPI) -> None:
         # What was typed while the session ended is sent again from this page, after signing in elsewhere.
         return render(request, "signed_out.html", status=401, typed=typed)
 
+    @portal.exception_handler(SignInAgain)
+    async def sign_in_again(request: Request, _error: SignInAgain) -> Response:
+        if request.method in READING:
+            return RedirectResponse(sign_in_again_address(request), 303)
+        return render(request, "sign_in_again.html", status=401, typed=await read_form(request))
+
     @portal.exception_handler(VendorFirst)
     def vendor_first(_request: Request, _error: VendorFirst) -> Response:
         return RedirectResponse("/vendors/new", 303)
 
+
+def _answer_refusals(portal: FastAPI) -> None:
     @portal.exception_handler(TrapstreetError)
     def ours(request: Request, error: TrapstreetError) -> Response:
         return render(request, "error.html", status=status_of(error), message=error.message)

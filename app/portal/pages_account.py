@@ -18,7 +18,7 @@ from app.people.sessions import Visitor, act_for, end_other_session, list_sessio
 from app.portal.forms import Form, Typed
 from app.portal.pages_sign_in import options
 from app.portal.rendering import render
-from app.portal.visitors import SignedIn
+from app.portal.visitors import Fresh, SignedIn
 from app.web import InTransaction, Now, ServiceOf
 
 router = APIRouter(prefix="/account")
@@ -50,7 +50,7 @@ def _account(
     )
 
 
-@router.get("/passkeys/new")
+@router.get("/passkeys/new", dependencies=[Fresh])
 def new_passkey(request: Request, _visitor: SignedIn) -> Response:
     """Ask for one more passkey."""
     return render(request, "passkey_new.html", typed=Typed())
@@ -63,7 +63,7 @@ def passkey_options(visitor: SignedIn, session: InTransaction, service: ServiceO
     return options(lambda: begin_adding(session, party, visitor.person_id, challenge, now))
 
 
-@router.post("/passkeys/new")
+@router.post("/passkeys/new", dependencies=[Fresh])
 def add_passkey(
     request: Request, visitor: SignedIn, typed: Form, session: InTransaction, service: ServiceOf, now: Now
 ) -> Response:
@@ -86,7 +86,7 @@ def name_passkey(
     return _refused(request, visitor, session, now, typed)
 
 
-@router.post("/passkeys/{credential_id}/remove")
+@router.post("/passkeys/{credential_id}/remove", dependencies=[Fresh])
 def forget_passkey(
     request: Request, visitor: SignedIn, typed: Form, credential_id: CredentialId, session: InTransaction, now: Now
 ) -> Response:
@@ -108,7 +108,7 @@ def recovery_codes(request: Request, visitor: SignedIn, session: InTransaction) 
     return render(request, "recovery_codes.html", codes=count_codes(session, visitor.person_id))
 
 
-@router.post("/recovery-codes")
+@router.post("/recovery-codes", dependencies=[Fresh])
 def make_recovery_codes(request: Request, visitor: SignedIn, session: InTransaction) -> Response:
     """Make ten codes, and show them this once."""
     made = make_codes(session, visitor.person_id, secrets.token_bytes(CODES_RANDOM_BYTES))

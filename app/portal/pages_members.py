@@ -34,7 +34,7 @@ from app.people.tokens import TOKEN_BYTES
 from app.portal.forms import Form, Typed
 from app.portal.pages_account import digest_of, id_of
 from app.portal.rendering import render
-from app.portal.visitors import Anyone, MayAdminister, MayRead, SignedIn, vendor_of
+from app.portal.visitors import Anyone, Fresh, MayAdminister, MayRead, SignedIn, vendor_of
 from app.registry.api_keys import ADMIN, RANDOM_BYTES, SCOPES, list_api_keys, make_api_key, revoke_api_key
 from app.web import InTransaction, Now, ServiceOf
 
@@ -80,7 +80,7 @@ def _members(
     )
 
 
-@router.post(f"{MEMBERS}/invitations")
+@router.post(f"{MEMBERS}/invitations", dependencies=[Fresh])
 def make_invitation(
     request: Request, visitor: MayAdminister, typed: Form, session: InTransaction, service: ServiceOf, now: Now
 ) -> Response:
@@ -166,7 +166,7 @@ def _api_keys(
     )
 
 
-@router.post(API_KEYS)
+@router.post(API_KEYS, dependencies=[Fresh])
 def new_api_key(request: Request, visitor: MayAdminister, typed: Form, session: InTransaction, now: Now) -> Response:
     """Make an API key, and show it this once."""
     with typed.keeping():

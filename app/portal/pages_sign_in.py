@@ -13,9 +13,9 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 
 from app.errors import Refused
 from app.people.ceremonies import CHALLENGE_BYTES
-from app.people.links import use_link
+from app.people.links import look_at_link, use_link
 from app.people.passkeys import Party, begin_sign_in, begin_sign_up, finish_sign_in, finish_sign_up
-from app.people.persons import PERSON_RANDOM_BYTES
+from app.people.persons import PERSON_RANDOM_BYTES, load_person, vendors_of
 from app.people.recovery import use_code
 from app.people.sessions import end_everywhere, end_session
 from app.portal.entering import Entering, left
@@ -27,6 +27,8 @@ from app.web import InTransaction, Now, ServiceOf, status_of
 router = APIRouter()
 
 Next = Annotated[str, Query(max_length=2000, alias="next")]
+# Also whoever is signed in already is asked.
+Again = Annotated[bool, Query()]
 Token = Annotated[str, Path(max_length=64)]
 
 RECOVERED = "/account/passkeys/new"
@@ -42,11 +44,11 @@ def sign_up(request: Request, visitor: Anyone, address: Next = "/") -> Response:
 
 
 @router.post("/passkeys/sign-up")
-def sign_up_options(typed: Form, session: InTransaction, service: ServiceOf, now: Now) -> Response:
+def sign_up_options(request: Request, typed: Form, session: InTransaction, service: ServiceOf, now: Now) -> Response:
     """Tell a newcomer's browser which passkey to make."""
     party, name = Party(service.portal_origin), typed.get("name")
     challenge, person = secrets.token_bytes(CHALLENGE_BYTES), secrets.token_bytes(PERSON_RANDOM_BYTES)
-    return options(lambda: begin_sign_up(session, party, name, challenge, person, now))
+    return options(lambda: begin_sign_up(session, party, address_of(request), name, challenge, person, now))
 
 
 @router.post("/sign-up")
@@ -61,18 +63,18 @@ def finish_signing_up(entrance: Entering, typed: Form) -> Response:
 
 
 @router.get("/sign-in")
-def sign_in(request: Request, visitor: Anyone, address: Next = "/") -> Response:
-    """Ask who is there."""
-    if visitor is not None:
+def sign_in(request: Request, visitor: Anyone, address: Next = "/", *, again: Again = False) -> Response:
+    """Ask who is there; `again` also whoever is signed in."""
+    if visitor is not None and not again:
         return RedirectResponse(safe_next(address), 303)
     return render(request, "sign_in.html", typed=Typed({"next": [safe_next(address)]}))
 
 
 @router.post("/passkeys/sign-in")
-def sign_in_options(session: InTransaction, service: ServiceOf, now: Now) -> Response:
+def sign_in_options(request: Request, session: InTransaction, service: ServiceOf, now: Now) -> Response:
     """Tell a browser to ask for any passkey of ours."""
     party, challenge = Party(service.portal_origin), secrets.token_bytes(CHALLENGE_BYTES)
-    return options(lambda: begin_sign_in(session, party, challenge, now))
+    return options(lambda: begin_sign_in(session, party, address_of(request), challenge, now))
 
 
 @router.post("/sign-in")
@@ -94,17 +96,18 @@ def recover(request: Request) -> Response:
 @router.post("/recover")
 def use_recovery_code(entrance: Entering, typed: Form) -> Response:
     """Sign in by a recovery code, and lead to a new passkey."""
-    client = entrance.request.client
-    address = client.host if client else ""
+    code, address = typed.get("code"), address_of(entrance.request)
     with typed.keeping():
-        return entrance.enter(use_code(entrance.session, typed.get("code"), address, entrance.now), RECOVERED)
+        return entrance.enter(use_code(entrance.session, code, address, entrance.now), RECOVERED)
     return render(entrance.request, "recover.html", status=422, typed=typed)
 
 
 @router.get("/sign-in/{token}")
-def confirm_link(request: Request, token: Token) -> Response:
-    """Ask before a link is used up: programs open links, too."""
-    return render(request, "confirm_link.html", token=token)
+def confirm_link(request: Request, session: InTransaction, token: Token, now: Now) -> Response:
+    """Say whose link it is and ask before it is used up: programs open links, too, and somebody may send another's."""
+    person_id = look_at_link(session, token, now)
+    vendors = [vendor.name for vendor, _ in vendors_of(session, person_id)]
+    return render(request, "confirm_link.html", token=token, name=load_person(session, person_id).name, vendors=vendors)
 
 
 @router.post("/sign-in/{token}")
@@ -133,3 +136,8 @@ def options(begin: Callable[[], str]) -> Response:
         return Response(begin(), media_type="application/json")
     except Refused as error:
         return JSONResponse({"problem": error.message}, status_of(error))
+
+
+def address_of(request: Request) -> str:
+    """Give the address that a request comes from."""
+    return request.client.host if request.client else ""

@@ -5,6 +5,7 @@ comes back; who was signed in while a form was typed keeps the form.
 """
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Annotated
 from urllib.parse import quote
 from uuid import UUID
@@ -17,9 +18,16 @@ from app.people.sessions import Visitor
 from app.registry.api_keys import ADMIN, DISPUTE, EMBED, READ, REGISTER
 from app.web import READING, InTransaction, Now, ServiceOf, check_origin, find_signed_in
 
+# For so long after signing in a person may make what outlasts the session.
+FRESH = timedelta(minutes=30)
+
 
 class SignInFirst(Exception):
     """Nobody is signed in; the portal answers with the way there."""
+
+
+class SignInAgain(Exception):
+    """Too long ago for what would outlast the session; the portal answers with the way there."""
 
 
 class VendorFirst(Exception):
@@ -54,6 +62,19 @@ def signed_in(visitor: Anyone) -> Visitor:
 
 
 SignedIn = Annotated[Visitor, Depends(signed_in, scope="function")]
+
+
+def freshly_signed_in(visitor: SignedIn, now: Now) -> Visitor:
+    """Give whoever signed in not long ago: what a stolen session must not make to last, such as a passkey or an API key.
+
+    Raises: SignInAgain.
+    """
+    if now - visitor.signed_in_at > FRESH:
+        raise SignInAgain
+    return visitor
+
+
+Fresh = Depends(freshly_signed_in, scope="function")
 
 
 def may(scope: str) -> Callable[..., Visitor]:
@@ -97,6 +118,11 @@ def sign_in_address(request: Request) -> str:
     """Give the address of the sign-in page that leads back to this one."""
     here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     return f"/sign-in?next={quote(here, safe='')}" if request.method in READING else "/sign-in"
+
+
+def sign_in_again_address(request: Request) -> str:
+    """Give the address of the sign-in page for somebody who is signed in, leading back to this one."""
+    return f"{sign_in_address(request)}&again=yes"
 
 
 def safe_next(address: str) -> str:

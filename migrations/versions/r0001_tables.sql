@@ -3,10 +3,12 @@
 CREATE TABLE ceremonies (
     challenge BYTEA NOT NULL,
     purpose TEXT NOT NULL,
+    asker BYTEA NOT NULL,
     details JSONB NOT NULL,
     expires_at TIMESTAMP WITH TIME ZONE NOT NULL,
     CONSTRAINT pk_ceremonies PRIMARY KEY (challenge)
 );
+CREATE INDEX ix_ceremonies_purpose_asker ON ceremonies (purpose, asker);
 
 CREATE TABLE endpoint_budgets (
     host TEXT NOT NULL,

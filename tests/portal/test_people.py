@@ -13,7 +13,7 @@ from typing import Any
 import httpx2
 import pytest
 from playwright.sync_api import Browser, CDPSession
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, text, update
 
 from app.db.engine import transaction
 from app.db.people_tables import (
@@ -392,3 +392,49 @@ def test_by_https_the_cookie_is_one_that_no_other_host_can_set_or_see(service: S
     assert not any(flag.lower().startswith("domain") for flag in flags)
     assert entered.headers["Strict-Transport-Security"].startswith("max-age=")
     assert (asked.json()["rpId"], asked.json()["userVerification"]) == ("portal.example", "required")
+
+
+# --- what outlasts a session ----------------------------------------------------------------------------------------------
+
+
+def an_hour_passes(service: Service, name: str) -> None:
+    """Have everybody of this name signed in for an hour already."""
+    earlier = text(
+        "UPDATE web_sessions SET created_at = created_at - interval '1 hour' WHERE person_id IN "
+        "(SELECT id FROM people WHERE name = :name)"
+    )
+    with transaction(service.database.service) as session:
+        session.execute(earlier, {"name": name})
+
+
+def test_what_outlasts_a_session_wants_a_fresh_one_and_keeps_what_was_typed(tab: Tab, service: Service):
+    vendor_id = vendor_id_of(sign_up(service, "people stale vendor"))
+    person_id = sign_in(tab, service, vendor_id, "people Stale")
+    page = tab.go("/vendor/api-keys")
+    page.get_by_role("textbox", name="Name").fill("people lasting key")
+    page.locator("input[value=read]").check()
+    an_hour_passes(service, "people Stale")
+    page.get_by_role("button", name="Make a key").click()
+    page.get_by_role("heading", name="Sign in again").wait_for()
+    tab.check()
+    tab.check_phone()
+    again = page.context.new_page()
+    again.goto(f"{tab.origin}/sign-in?again=yes")
+    again.get_by_role("button", name="Sign in with a passkey").wait_for()
+    with transaction(service.database.service) as session:
+        link = make_link(session, person_id, secrets.token_bytes(TOKEN_BYTES), datetime.now(UTC))
+    again.goto(f"{tab.origin}/sign-in/{link}")
+    # Whoever was sent another's link sees whose it is.
+    assert "as people Stale, who acts for people stale vendor" in again.inner_text("main")
+    again.get_by_role("button", name="Sign in").click()
+    again.wait_for_url(f"{tab.origin}/")
+    page.get_by_role("button", name="Send again").click()
+    page.get_by_text("people lasting key").first.wait_for()
+    an_hour_passes(service, "people Stale")
+    assert "again=yes" in tab.go("/account/passkeys/new").url
+    with client(service, cookie_of(tab)) as browser:
+        for path in ("/account/recovery-codes", "/account/passkeys/new", "/vendor/members/invitations"):
+            refused = browser.post(path)
+            assert (refused.status_code, "Sign in again" in refused.text) == (401, True)
+        # What an old session may still do.
+        assert browser.get("/account").status_code == 200
