@@ -222,8 +222,15 @@ def table_of(figures: Figures) -> str:
     """Set the figures beside their targets, then the peer's."""
     known = [name for name, _ in TARGETS]
     rows = [(f"`{name}`", figures[name], target) for name, target in TARGETS if name in figures]
-    rows += [(f"`{name}`", value, "") for name, value in sorted(figures.items()) if name not in known]
+    rows += [(f"`{name}`", _in_words(value), "") for name, value in sorted(figures.items()) if name not in known]
     return results.table(("figure", "measured", "target"), rows)
+
+
+def _in_words(value: Any) -> str:
+    """Write a figure, or a curve of figures by the number of pictures."""
+    if not isinstance(value, dict):
+        return str(value)
+    return "; ".join(f"{key} pictures: {one['change_points']} ± {one['se']}" for key, one in value.items())
 
 
 if __name__ == "__main__":
