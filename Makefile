@@ -36,7 +36,7 @@ serve: $(VENV)/.demo  ## run the API with its embedded Postgres
 measure: $(VENV)/.test  ## measure what the documentation promises: memory while streaming, speed of check and labels
 	$(RUN)/python -m benchmarks.promises
 
-benchmarks: $(VENV)/.test  ## measure what a mark costs, beside the paper: an hour; needs CIFAR-10 (docs/benchmarks.md)
+benchmarks: $(VENV)/.test  ## measure what a mark costs, beside the paper: two hours; needs CIFAR-10 (docs/benchmarks.md)
 	$(RUN)/python -m benchmarks.embedding
 	$(RUN)/python -m benchmarks.paper
 
