@@ -224,16 +224,12 @@ def test_a_void_verdict_is_checked_like_any_other(run_script: Run):
     assert (found["outcome"], found["summary"]["reason"]) == ("verified", "prior_model")
 
 
-def test_requests_that_are_not_read_here_leave_a_bundle_consistent_and_no_more(
-    run_script: Run, monkeypatch: pytest.MonkeyPatch
-):
+def test_an_endpoint_that_answers_later_is_checked_like_any_other(run_script: Run, monkeypatch: pytest.MonkeyPatch):
     gradio = Interface(adapter="gradio", options={}, preprocessing={}, label_map={"by": "name"})
     monkeypatch.setattr("tests.unit.protocol.dispute_in_memory.INTERFACE", gradio)
     data = file_of(spoken(replace(SMALL, covers_per_trigger=2)))
     assert check(data).decision.verdict == "CONFIRMED"
-    found = in_browser(run_script, data)
-    assert (found["outcome"], found["isAuthenticated"]) == ("consistent", True)
-    assert any("requests and answers of the adapter gradio are not read here" in said for said in found["notChecked"])
+    assert in_browser(run_script, data)["outcome"] == "verified"
 
 
 def test_of_a_derived_interface_the_rule_is_run_again(run_script: Run, service: Service):

@@ -1,25 +1,15 @@
 // The served protocols: what surrounds an input in a request, and where the answer stands in a response. One entry an adapter
-// of app/suspects/adapters. `oip_v2` with raw tensors, `gradio` and `replicate` are not read here.
+// of app/suspects/adapters.
 
-import { PROTOCOL, utf8 } from "../protocol.js";
+import { utf8 } from "../protocol.js";
 import { Misbehaved, answerFrom, answerToOne, fieldOf, insideEnvelope, itemOf, labelAnswer, labelsAnswer, misbehaved, onlyItemOf, parseAnswerBody, refuseReportedError, saidIn, scoresAnswer } from "./answers.js";
 import { choice, flag, has, isObject, jsonObject, nullable, record, refuse, text } from "./canonical.js";
-import { BODY_ENCODINGS, NUMBER_ENCODINGS, NotHere, TEXT_ENCODINGS, parsePreprocessing, readBody, readInput, sentShape, usualEncoding } from "./inputs.js";
-import { NotJson, isWhole, parseLoose } from "./loose_json.js";
-
-const HOLE = Object.freeze({ hole: PROTOCOL });
-const SEGMENT = "[A-Za-z0-9_~\\-][A-Za-z0-9._~\\-]*";
-const ROUTE = `${SEGMENT}(?:/${SEGMENT})*`;
-const segment = () => text(1, 200, SEGMENT);
-const name = () => text(1, 200);
-const JSON_ENCODINGS = [...NUMBER_ENCODINGS, ...TEXT_ENCODINGS];
-
-// Options with their defaults, read by a form.
-function optionsOf(defaults, form, given) {
-  const known = { ...defaults, ...given };
-  form(known);
-  return known;
-}
+import { HOLE, JSON_ENCODINGS, ROUTE, name, optionsOf, segment } from "./frames.js";
+import { HOSTED } from "./hosted.js";
+import { BODY_ENCODINGS, NUMBER_ENCODINGS, TEXT_ENCODINGS, parsePreprocessing, readBody, readInput, readRaw, usualEncoding } from "./inputs.js";
+import { LATER } from "./later.js";
+import { NotJson, parseLoose } from "./loose_json.js";
+import { oip } from "./oip.js";
 
 // --- servers whose owner writes route and JSON ----------------------------------------------------------------------------
 
@@ -125,51 +115,6 @@ const generic = {
 // --- protocols ----------------------------------------------------------------------------------------------------------------
 
 const KSERVE = record("", { model: segment(), encoding: choice(...JSON_ENCODINGS) });
-const OIP = record("", { model: segment(), version: nullable(segment()), input_name: name(), output_name: nullable(name()), datatype: nullable(choice("FP32", "UINT8")), binary: flag() });
-const OIP_DEFAULTS = { version: null, input_name: "input", output_name: null, datatype: null, binary: false };
-
-function oipOptions(given) {
-  const known = optionsOf(OIP_DEFAULTS, OIP, given);
-  if (known.binary) throw new NotHere("requests and answers with raw tensors are not read here");
-  return known;
-}
-
-function oipValues(output) {
-  const [shape, data] = [fieldOf(output, "shape"), fieldOf(output, "data")];
-  if (!Array.isArray(shape) || !shape.every((size) => isWhole(size) && size > 0 && size <= 65_536)) misbehaved("wrong_shape");
-  if ((shape.length > 1 && shape[0] !== 1) || shape.filter((size) => size > 1).length > 1) misbehaved("wrong_shape");
-  const isNested = Array.isArray(data) && data.length > 0 && Array.isArray(data[0]);
-  let level = [data];
-  for (const size of isNested ? shape : [shape.reduce((product, each) => product * each, 1)]) {
-    if (!level.every((item) => Array.isArray(item) && item.length === size)) misbehaved("wrong_shape");
-    level = level.flat(1);
-  }
-  return level;
-}
-
-const oip = {
-  frame(given, rules, kind, shape) {
-    const known = oipOptions(given);
-    const datatype = rules.dtype === "uint8" ? "UINT8" : "FP32";
-    if (known.datatype !== null && known.datatype !== datatype) refuse(`the preprocessing gives ${datatype}: change its dtype or this`);
-    const body = { inputs: [{ name: known.input_name, shape: [1, ...sentShape(rules, kind, shape)], datatype, data: HOLE }] };
-    if (known.output_name !== null) body.outputs = [{ name: known.output_name }];
-    return { body, encoding: "flat" };
-  },
-  read(given, response, scoreCount) {
-    const { output_name: wanted } = oipOptions(given);
-    const outputs = fieldOf(response, "outputs");
-    if (!Array.isArray(outputs)) misbehaved("wrong_shape");
-    const chosen = wanted === null ? outputs : outputs.filter((item) => fieldOf(item, "name") === wanted);
-    if (chosen.length !== 1) misbehaved(chosen.length ? "wrong_count" : "missing_field");
-    const datatype = fieldOf(chosen[0], "datatype");
-    const values = oipValues(chosen[0]);
-    if (datatype === "BYTES") return labelsAnswer(values);
-    if (values.length === 1 && typeof datatype === "string" && datatype.replace(/^U/, "").startsWith("INT")) return labelAnswer(values[0]);
-    return scoresAnswer(values, scoreCount);
-  },
-};
-
 const MLFLOW = record("", { envelope: choice("inputs", "instances", "dataframe_split"), input_name: nullable(name()), encoding: choice(...JSON_ENCODINGS) });
 const TF = record("", { model: segment(), version: nullable(segment()), columnar: flag(), signature_name: nullable(name()), input_name: nullable(name()), output_name: nullable(name()), encoding: choice(...NUMBER_ENCODINGS, "png_base64", "jpeg_base64") });
 const TF_DEFAULTS = { version: null, columnar: false, signature_name: null, input_name: null, output_name: null, encoding: "nested" };
@@ -197,6 +142,8 @@ const tensorflow = {
 };
 
 const ADAPTERS = {
+  ...HOSTED,
+  ...LATER,
   bentoml: routed("image", "png_file"),
   generic_json: generic,
   kserve_v1: {
@@ -224,11 +171,8 @@ const ADAPTERS = {
   tf_serving: tensorflow,
 };
 
-// The adapters whose requests and answers are read here.
-export const READ_HERE = Object.keys(ADAPTERS);
-
 function adapterOf({ adapter }) {
-  if (!has(ADAPTERS, adapter)) throw new NotHere(`requests and answers of the adapter ${adapter} are not read here`);
+  if (!has(ADAPTERS, adapter)) refuse(`must be one of ${Object.keys(ADAPTERS).sort().join(", ")}`);
   return ADAPTERS[adapter];
 }
 
@@ -270,6 +214,7 @@ export function frameOf(filed, { kind, shape }) {
 // Reads the canonical input out of a request's body.
 export async function decodeRequest(filed, body, { kind, shape }) {
   const { rules, frame } = frameOf(filed, { kind, shape });
+  if (frame.rawHeader) return readRaw(frame.rawHeader, rules, body, kind, shape);
   if (frame.body === null) return readBody(frame.encoding, rules, frame.file ? fileIn(body, frame.file, frame.encoding) : body, kind, shape);
   let sent;
   try {
@@ -286,7 +231,8 @@ export function readAnswer(filed, classCount, status, body, isRanking) {
   const adapter = adapterOf(filed);
   const scoreCount = filed.label_map.by === "index" ? classCount : null;
   try {
-    const answer = adapter.read(filed.options, parseAnswerBody(status, body), scoreCount);
+    const parse = adapter.parse ?? ((_, ...said) => parseAnswerBody(...said));
+    const answer = adapter.read(filed.options, parse(filed.options, status, body), scoreCount);
     return { labels: isRanking ? answer.labels : saidIn(answer), error: "" };
   } catch (error) {
     if (error instanceof Misbehaved) return { labels: [], error: error.reason };

@@ -1,6 +1,7 @@
 // Labels read out of a response that may be anything at all: app/suspects/adapters/answers.py. What is wrong with a response
 // is one word of a closed list, the same word that the service recorded.
 
+import { utf8 } from "../protocol.js";
 import { Float, NotJson, areFiniteNumbers, isNumber, isWhole, parseLoose, plain } from "./loose_json.js";
 
 export class Misbehaved extends Error {
@@ -64,6 +65,13 @@ function isTrue(value) {
 
 export function refuseReportedError(value) {
   if (isMap(value) && value.has("error") && isTrue(value.get("error"))) misbehaved("reported_error");
+}
+
+// Reads JSON that stands in a string; a lone surrogate in it is no UTF-8, whatever takes its place while brackets are counted.
+export function unwrapped(value) {
+  if (typeof value !== "string" || !/^[[{]/.test(value)) return value;
+  if (!value.isWellFormed() && depthOf(utf8(value)) <= MAX_DEPTH) misbehaved("not_json");
+  return parseAnswerBody(200, utf8(value));
 }
 
 const ENVELOPES = ["predictions", "prediction", "outputs", "output", "results", "result"];

@@ -220,6 +220,18 @@ export async function readInput(encoding, rules, value, kind, shape) {
   return imageOf(shape, reduce(picture, shape));
 }
 
+// Reads what stands as raw little-endian items behind a request's header, which must be this one byte for byte.
+export function readRaw(rawHeader, rules, body, kind, shape) {
+  const count = product(sentShape(rules, kind, shape));
+  const size = count * (rules.dtype === "uint8" ? 1 : 4);
+  if (body.length < size) refuse("the request does not hold the input's bytes");
+  const at = body.length - size;
+  if (!equal(body.subarray(0, at), rawHeader(size))) refuse("the request holds something other than the input and its fixed frame");
+  const view = new DataView(body.buffer, body.byteOffset + at, size);
+  const numbers = Array.from({ length: count }, (_, n) => (rules.dtype === "uint8" ? view.getUint8(n) : view.getFloat32(4 * n, true)));
+  return inputOf(numbers, rules, kind, shape);
+}
+
 // The body's text in which a picture stands without quotes.
 export const readBody = (encoding, rules, body, kind, shape) =>
   readInput(encoding, rules, TEXT_ENCODINGS.includes(encoding) ? new TextDecoder("latin1").decode(body) : body, kind, shape);

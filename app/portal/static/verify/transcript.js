@@ -134,12 +134,7 @@ async function checkDerivation(evidence, origin, onProgress) {
   const { head } = derivation;
   const isOurs = head.registration === evidence.registration.index && head.endpoint === record.endpoint && canonicalJson(head.interface) === canonicalJson(record.interface);
   if (!isOurs || logged.index >= evidence.filing.index) refuse("the derivation is of another endpoint, registration or interface, or younger than the filing");
-  try {
-    await checkRule(derivation, evidence.statement, covers, onProgress);
-  } catch (error) {
-    if (!(error instanceof NotHere)) throw error;
-    evidence.notChecked.add(`whether the rule of derivation gives this interface and its price: ${error.message}`);
-  }
+  await checkRule(derivation, evidence.statement, covers, onProgress);
 }
 
 // --- 4 ----------------------------------------------------------------------------------------------------------------
@@ -299,14 +294,7 @@ async function checkAnswer(evidence, record, response) {
     return;
   }
   if ((await hashOf(response)) !== digest) refuse(`query ${n}: the response is not the one recorded`);
-  let said;
-  try {
-    said = readAnswer(evidence.record.interface, evidence.statement.classes.length, status, response, evidence.record.evidence === "ranking");
-  } catch (problem) {
-    if (!(problem instanceof NotHere)) throw problem;
-    evidence.notChecked.add(`whether the recorded labels are what the responses say: ${problem.message}`);
-    return;
-  }
+  const said = readAnswer(evidence.record.interface, evidence.statement.classes.length, status, response, evidence.record.evidence === "ranking");
   if (said.error !== error || said.labels.length !== labels.length || said.labels.some((label, at) => label !== labels[at])) refuse(`query ${n}: the labels recorded are not what the response says`);
 }
 
