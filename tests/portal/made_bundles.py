@@ -44,7 +44,7 @@ def spoken(plan: Plan) -> Spoken:
 
 def with_evidence(played: Played, evidence: Evidence) -> Spoken:
     """The same dispute with other evidence, logged as it is."""
-    log = MemoryLog(played.log.private_key, played.log.origin)
+    log = MemoryLog(played.log.private_key, played.log.origin, played.log.start)
     log.entries = list(played.log.entries)
     named = [evidence.registration, evidence.registration_beacon, evidence.filing, evidence.filing_beacon]
     for logged in [*named, *evidence.blocks]:

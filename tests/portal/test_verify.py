@@ -12,6 +12,7 @@ from playwright.sync_api import Page
 from app.errors import ProofError, Refused
 from app.merkle.checkpoint import fingerprint, verifier_key_text
 from app.protocol.assessment import PriorModel
+from app.protocol.beacon import QUICKNET
 from app.protocol.bundle import check_bundle
 from app.protocol.interface import Interface
 from app.signature import public_key_of
@@ -184,6 +185,7 @@ def test_without_scripts_the_page_names_the_ways_that_need_none(plain_tab: Tab):
         (SMALL, "CONFIRMED"),
         (Plan(), "CONFIRMED"),
         (Plan(origin="countersigned"), "CONFIRMED"),
+        (Plan(beacon=QUICKNET.source), "CONFIRMED"),
         (Plan(origin="claimant"), "CONFIRMED"),
         (Plan(endpoint=innocent, triggers=32), "NOT_SUPPORTED"),
         (Plan(endpoint=silent_on_triggers, end="exhausted"), "NON_COOPERATIVE"),

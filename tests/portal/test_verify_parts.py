@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from py_ecc.optimized_bls12_381 import normalize
 
 from app.canonical import sha256
 from app.errors import Malformed, Refused
 from app.keys.statement import Statement, fold_name
 from app.keys.trigger_set import ImageInput, TensorInput
+from app.protocol import bls
+from app.protocol.beacon import QUICKNET
 from app.protocol.challenge import look_alike
 from app.protocol.evidence import clopper_pearson_lower, decimal_text, fisher_tail, log2_text
 from app.protocol.flags import rate_below
@@ -85,6 +88,22 @@ def test_statements_hold_or_are_refused_as_their_vectors_say(run_script: Run):
         const {statement} = await load("verify/records");
         if (parseRecord(statement, utf8(vector.statement)).log !== vector.log) throw new Refused("of another log");"""
     hold(run_script, body, cases("statement"))
+
+
+def test_beacons_hold_or_are_refused_as_their_vectors_say(run_script: Run):
+    body = """const {verifyBeacon} = await load("verify/beacon");
+        verifyBeacon(vector, {index: vector.entry_index, time: vector.entry_time});"""
+    hold(run_script, body, cases("beacon"))
+
+
+def test_points_of_the_curve_are_read_and_messages_hashed_to_it_as_python_does(run_script: Run):
+    messages = [hashlib.shake_256(bytes([at])).digest(at) for at in range(6)]
+    body = """const {QUICKNET_KEY, hashToCurve} = await load("verify/bls");
+        const plain = (numbers) => numbers.map(String);
+        return [QUICKNET_KEY.map(plain), given.messages.map((each) => plain(hashToCurve(fromHex(each))))];"""
+    key = [[str(int(part)) for part in one.coeffs] for one in normalize(bls.public_point(QUICKNET.public_key))]
+    hashed = [[str(int(one)) for one in normalize(bls.hash_to_G1(each, bls.DST, hashlib.sha256))] for each in messages]
+    assert run_script(body, messages=[each.hex() for each in messages]) == [key, hashed]
 
 
 def test_signatures_hold_or_are_refused_as_their_vectors_say(run_script: Run):

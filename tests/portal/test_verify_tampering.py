@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,6 +12,7 @@ import pytest
 
 from app.canonical import encode_json, parse_json, sha256
 from app.errors import ProofError, Refused
+from app.protocol.beacon import QUICKNET
 from app.protocol.bundle import check_bundle
 from app.protocol.records import VerdictEntry
 from app.storage.archive import pack, unpack
@@ -21,6 +23,7 @@ from tests.unit.protocol.altered_evidence import reasked, relogged
 from tests.unit.protocol.dispute_in_memory import (
     ARBITER_PUBLIC,
     LOG_PUBLIC,
+    ROUNDS,
     Plan,
     bundle_of,
     input_of,
@@ -80,6 +83,16 @@ def asked_otherwise(kind: str, **changes: Any) -> bytes:
     queries[n] = replace(queries[n], record=replace(queries[n].record, **record), **changes)
     evidence = reasked(SPOKEN.evidence, queries)
     return file_of(with_evidence(SPOKEN, evidence), verdict="CONFIRMED", reason="evidence")
+
+
+def drawn_otherwise(name: str) -> bytes:
+    """A dispute whose registration was drawn by drand, with another recorded value in its place."""
+    played = spoken(replace(SMALL, beacon=QUICKNET.source))
+    value = json.loads((ROUNDS / f"{name}.json").read_bytes())
+    drawn = {key: bytes.fromhex(value[key]) for key in ("randomness", "signature")}
+    beacon = relogged(played.evidence.registration_beacon, round=value["round"], **drawn)
+    evidence = replace(played.evidence, registration_beacon=beacon)
+    return file_of(with_evidence(played, evidence), verdict="CONFIRMED", reason="evidence")
 
 
 def first(kind: str) -> Any:
@@ -181,6 +194,9 @@ TAMPERED: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: broken(registration_beacon=relogged(EVIDENCE.registration_beacon, source="drand:" + "ab" * 32)),
         "",
     ),
+    "a drand round that nobody drew": (lambda: drawn_otherwise("quicknet_signature_negated_fail"), ""),
+    "a drand round of another time": (lambda: drawn_otherwise("quicknet_1002"), ""),
+    "randomness that no drand round gave": (lambda: drawn_otherwise("quicknet_randomness_bit_fail"), ""),
     "a statement that nobody signed": (
         lambda: broken(registration=relogged(EVIDENCE.registration, statement=OTHER_STATEMENT)),
         "",

@@ -8,6 +8,8 @@
 import { verifySignature } from "./keys.js";
 import { ProofError, expect } from "./log_view.js";
 import { PROTOCOL, canonicalJson, fromHex, hex, hmac, lp, sha256, tag, u32, u64, utf8 } from "./protocol.js";
+import { verifyBeacon } from "./verify/beacon.js";
+import { Refused } from "./verify/canonical.js";
 
 export { ProofError };
 
@@ -58,8 +60,12 @@ async function verifyBeaconOf(filing, beacon, source) {
   if (entry.entry !== filing.index || beacon.index <= filing.index) throw new ProofError(`entry ${beacon.index} is not the beacon of entry ${filing.index}`);
   if (hex(await sha256(bytes(entry.nonce, 32))) !== filing.value.nonce_hash) throw new ProofError(`beacon ${beacon.index} does not open the nonce of entry ${filing.index}`);
   if (entry.source !== source) throw new ProofError(`beacon ${beacon.index} is of source ${entry.source}, registered is another`);
-  if (source !== "local") throw new ProofError("this watermark's beacon is drand, whose signatures no browser can check: run `trapstreet agent`, which does");
-  if (entry.round !== filing.index || entry.randomness !== "00".repeat(32) || entry.signature !== "") throw new ProofError("the beacon does not follow the rule");
+  if (!isIndex(entry.round) || typeof entry.randomness !== "string" || typeof entry.signature !== "string") throw new ProofError("the beacon lacks something");
+  try {
+    verifyBeacon(entry, { index: filing.index, time: filing.value.time });
+  } catch (error) {
+    throw error instanceof Refused ? new ProofError(error.message) : error;
+  }
   return entry;
 }
 

@@ -4,10 +4,12 @@
 bundle. An endpoint is a function from a question to endpoint labels, or None for no answer. `altered_evidence` breaks it.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache, cached_property
+from pathlib import Path
 from typing import Any
 
 from app.canonical import encode_json, parse_json, sha256, time_text, u32
@@ -21,6 +23,7 @@ from app.merkle.checkpoint import Checkpoint, sign_checkpoint
 from app.merkle.receipt import Receipt, encode_receipt
 from app.merkle.tree import MemoryTree, leaf_hash
 from app.protocol.assessment import Assessment, Evidence, Logged, assess
+from app.protocol.beacon import LOCAL, required_round
 from app.protocol.bundle import EVIDENCE_FILES, OPTIONAL_FILES, EvidenceList, encode_bundle, encode_evidence
 from app.protocol.challenge import is_repeated, look_alike
 from app.protocol.derivation import Derivation, DerivationHead, DerivationQuery, MetadataAnswer, Rule
@@ -46,6 +49,9 @@ ORIGIN = "log.example/trapstreet"
 ENDPOINT = "http://suspect.example:8080"
 COVERS = 60
 START = datetime(2026, 1, 31, 12, tzinfo=UTC)
+# So that the beacons of entries 1 and 3 are rounds of drand that stand among the vectors.
+DRAND_START = datetime(2023, 8, 23, 15, 58, 23, tzinfo=UTC)
+ROUNDS = Path(__file__).parents[2] / "vectors" / "beacon"
 
 
 def seed(name):
@@ -58,10 +64,10 @@ LOG_PUBLIC, ARBITER_PUBLIC = public_key_of(LOG_KEY), public_key_of(ARBITER_KEY)
 
 
 class MemoryLog:
-    """A log whose entries are a list; entry i is dated i seconds after START."""
+    """A log whose entries are a list; entry i is dated i seconds after its start."""
 
-    def __init__(self, private_key=LOG_KEY, origin=ORIGIN):
-        self.private_key, self.origin, self.entries = private_key, origin, []
+    def __init__(self, private_key=LOG_KEY, origin=ORIGIN, start=START):
+        self.private_key, self.origin, self.start, self.entries = private_key, origin, start, []
 
     @property
     def public_key(self):
@@ -69,7 +75,7 @@ class MemoryLog:
 
     @property
     def next_time(self):
-        return time_text(START + timedelta(seconds=len(self.entries)))
+        return time_text(self.start + timedelta(seconds=len(self.entries)))
 
     def append(self, kind, **fields) -> Logged:
         entry = kind(time=self.next_time, **fields)
@@ -181,6 +187,7 @@ class Plan:
     log_key: bytes = LOG_KEY
     registered_for: str = ORIGIN
     evidence: str = "label"
+    beacon: str = LOCAL
 
 
 @dataclass(frozen=True)
@@ -217,7 +224,7 @@ INTERFACE = Interface(adapter="kserve_v1", options={"model": "m"}, preprocessing
 def play(plan: Plan = Plan()) -> Played:
     """Play a dispute from registration to its last block."""
     key = marking_key(plan.triggers, plan.classes, plan.assurance_class)
-    log = MemoryLog(plan.log_key)
+    log = MemoryLog(plan.log_key, start=START if plan.beacon == LOCAL else DRAND_START)
     interface_entry = _log_interface(log) if plan.origin == "logged" else None
     statement = statement_of(plan, key)
     registration = log.append(
@@ -226,7 +233,7 @@ def play(plan: Plan = Plan()) -> Played:
         signature=sign(VENDOR_KEY, statement.encode()),
         nonce_hash=sha256(seed("registration nonce")),
     )
-    registration_beacon = _beacon(log, registration, seed("registration nonce"))
+    registration_beacon = _beacon(plan, log, registration, seed("registration nonce"))
     covers = cover_table(plan) if plan.labelled else None
     derivation = None
     if plan.origin == "derived":
@@ -246,7 +253,7 @@ def play(plan: Plan = Plan()) -> Played:
         registration=registration,
         registration_beacon=registration_beacon,
         filing=filing,
-        filing_beacon=_beacon(log, filing, seed("filing nonce")),
+        filing_beacon=_beacon(plan, log, filing, seed("filing nonce")),
         blocks=(),
         interface_entry=interface_entry,
         record=record,
@@ -277,7 +284,7 @@ def statement_of(plan: Plan, key: MarkingKey) -> Statement:
         classes=tuple(f"class {index}" for index in range(plan.classes)),
         families=(Family("all", 0, key.count),),
         label_source="beacon" if plan.assurance_class == "A" else "vendor",
-        beacon="local",
+        beacon=plan.beacon,
         covers=cover_table(plan).commitment if plan.labelled else None,
         unmarked_model=None,
     )
@@ -364,15 +371,19 @@ def _log_interface(log: MemoryLog) -> Logged:
     return log.append(ModelEntry, owner_key=owner, sha256=digest, signature=signature)
 
 
-def _beacon(log: MemoryLog, logged: Logged, nonce: bytes) -> Logged:
+def _beacon(plan: Plan, log: MemoryLog, logged: Logged, nonce: bytes) -> Logged:
+    number = required_round(plan.beacon, logged.index, logged.entry.time)
+    drawn = {"randomness": bytes(32).hex(), "signature": ""}
+    if plan.beacon != LOCAL:
+        drawn = json.loads((ROUNDS / f"quicknet_{number}.json").read_bytes())
     return log.append(
         BeaconEntry,
         entry=logged.index,
         nonce=nonce,
-        source="local",
-        round=logged.index,
-        randomness=bytes(32),
-        signature=b"",
+        source=plan.beacon,
+        round=number,
+        randomness=bytes.fromhex(drawn["randomness"]),
+        signature=bytes.fromhex(drawn["signature"]),
     )
 
 

@@ -10,6 +10,7 @@
 import { verifyInclusion } from "../merkle.js";
 import { PROTOCOL, canonicalJson, concat, equal, fromHex, hex, hmac as slowHmac, lp, sha256 as slowSha256, tag, u32, utf8 } from "../protocol.js";
 import { decodeRequest, readAnswer } from "./adapters.js";
+import { verifyBeacon } from "./beacon.js";
 import { OpeningInvalid, Refused, refuse } from "./canonical.js";
 import { isRepeated, lookAlike, parseInput } from "./challenge.js";
 import { checkRule } from "./derivation.js";
@@ -22,9 +23,6 @@ import { nameOf } from "./verdict.js";
 // Below this WebCrypto's promise costs more than hashing here.
 const LARGE_BYTES = 16 * 1024;
 const hashOf = async (bytes) => hex(bytes.length > LARGE_BYTES ? await slowSha256(bytes) : sha256(bytes));
-
-const QUICKNET = { source: "drand:52db9ba70e0cc0f6eaf7803dd07447a1f5477735fd3f661792ba94600c84e971", genesis: 1692803367, period: 3 };
-const DELAY_SECONDS = 60;
 
 const CLASS_NAMES = { registration: "RegistrationEntry", beacon: "BeaconEntry", filing: "FilingEntry", block: "BlockEntry", model: "ModelEntry" };
 
@@ -58,22 +56,12 @@ export async function findFault(evidence, onProgress) {
 // --- 1 and 2 ------------------------------------------------------------------------------------------------------------
 
 function checkBeaconOf(evidence, logged, nonceHash, beacon) {
-  const { entry, nonce, source, round, randomness, signature } = expect(beacon, "beacon");
+  const { entry, nonce, source } = expect(beacon, "beacon");
   const registered = evidence.statement.beacon;
   if (entry !== logged.index || beacon.index <= logged.index) refuse(`entry ${beacon.index} is not the beacon of entry ${logged.index}`);
   if (hex(sha256(fromHex(nonce))) !== nonceHash) refuse(`beacon ${beacon.index} does not open the nonce of entry ${logged.index}`);
   if (source !== registered) refuse(`beacon ${beacon.index} is of source ${source}, registered is another`);
-  const isLocal = source === "local";
-  if (!isLocal && source !== QUICKNET.source) refuse(`no beacon source '${source}': use 'local' or '${QUICKNET.source}'`);
-  const waited = Date.parse(logged.value.time) / 1000 + DELAY_SECONDS - QUICKNET.genesis;
-  const required = isLocal ? logged.index : 1 + Math.max(0, Math.ceil(waited / QUICKNET.period));
-  if (round !== required) refuse(`the beacon of entry ${logged.index} is round ${required} of ${source}, not ${round}`);
-  if (isLocal) {
-    if (randomness !== "00".repeat(32) || signature !== "") refuse("a local beacon has 32 zero bytes as randomness and no signature");
-    return;
-  }
-  if (randomness !== hex(sha256(fromHex(signature)))) refuse("the randomness of a drand round is SHA-256 of its signature");
-  evidence.notChecked.add("the BLS signature of the drand round: no browser checks it");
+  verifyBeacon(beacon.value, { index: logged.index, time: logged.value.time });
 }
 
 function checkBeacons(evidence) {
