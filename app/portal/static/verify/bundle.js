@@ -118,8 +118,9 @@ function withDrawn(evidence) {
 function readCovers(data) {
   if (data === undefined) return null;
   const covers = parseRecord(records.coverTable, data, MAX_FILE_BYTES);
-  for (const { index, input } of covers.shown) if (covers.digests[index] !== hex(sha256(fromHex(input)))) refuse("not the input of this index");
-  return covers;
+  const inputs = new Map(covers.shown.map(({ index, input }) => [index, fromHex(input)]));
+  for (const [index, input] of inputs) if (covers.digests[index] !== hex(sha256(input))) refuse("not the input of this index");
+  return { ...covers, inputs };
 }
 
 function readDerivation(data) {

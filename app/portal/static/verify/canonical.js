@@ -6,6 +6,9 @@ import { PROTOCOL, canonicalJson } from "../protocol.js";
 // What is not as it must be. The message is what `trapstreet check` says.
 export class Refused extends Error {}
 
+// What this checker does not read; the result then says so.
+export class NotHere extends Error {}
+
 // A claimant's opening that does not fit its commitment: a fault of another kind (docs/protocol.md section 9.2).
 export class OpeningInvalid extends Refused {}
 

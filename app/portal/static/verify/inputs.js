@@ -1,12 +1,9 @@
-// The canonical input read back out of a request: numbers and PNG, as app/suspects/adapters/{codec,inputs,png}.py.
-// JPEG is not read here: browsers decode it each in their own way.
+// The canonical input read back out of a request: numbers and pictures, as app/suspects/adapters/{codec,inputs,png}.py.
 
 import { base64, concat, equal, fromBase64, lp, tag, u32, utf8 } from "../protocol.js";
 import { Refused, choice, integer, nullable, record, refuse, sequence } from "./canonical.js";
+import { decodeJpeg } from "./jpeg.js";
 import { areFiniteNumbers, plain } from "./loose_json.js";
-
-// What this checker does not read; the result then says so.
-export class NotHere extends Error {}
 
 export const NUMBER_ENCODINGS = ["nested", "flat", "pixels_nested", "pixels_flat", "floats_nested", "floats_flat"];
 export const TEXT_ENCODINGS = ["png_base64", "jpeg_base64", "png_data_url", "jpeg_data_url"];
@@ -119,8 +116,13 @@ export const imageOf = (shape, pixels) => lp(tag("input"), "image", concat(...sh
 
 // --- pictures -----------------------------------------------------------------------------------------------------------
 
-// Gives the pixels that were repeated until the picture had the size in which it is sent.
-function reduce({ height, width, pixels }, [ownHeight, ownWidth, channels]) {
+// What a JPEG of ours loses at most, with room.
+const JPEG_TOLERANCE = 16;
+// How far a pixel read back may lie from the one sent.
+export const toleranceOf = (encoding) => (encoding.startsWith("jpeg") ? JPEG_TOLERANCE : 0);
+
+// Gives the pixels that were repeated until the picture had the size in which it is sent; repeated ones may differ by `slack`.
+function reduce({ height, width, pixels }, [ownHeight, ownWidth, channels], slack = 0) {
   if (height === ownHeight && width === ownWidth) return pixels;
   const sources = (sent, own) => Array.from({ length: sent }, (_, at) => Math.floor((at * own) / sent));
   const [rows, columns] = [sources(height, ownHeight), sources(width, ownWidth)];
@@ -131,8 +133,8 @@ function reduce({ height, width, pixels }, [ownHeight, ownWidth, channels]) {
       const to = rows[y] * ownWidth + columns[x];
       for (let channel = 0; channel < channels; channel += 1) {
         const value = pixels[(y * width + x) * channels + channel];
-        if (seen[to] && made[to * channels + channel] !== value) refuse("the picture in the request is not the input with its pixels repeated");
-        made[to * channels + channel] = value;
+        if (!seen[to]) made[to * channels + channel] = value;
+        else if (Math.abs(made[to * channels + channel] - value) > slack) refuse("the picture in the request is not the input with its pixels repeated");
       }
       seen[to] = 1;
     }
@@ -197,7 +199,7 @@ async function inflate(compressed, size) {
 // --- what stands in the hole --------------------------------------------------------------------------------------------
 
 function pictureText(encoding, value) {
-  const prefix = encoding.endsWith("data_url") ? "data:image/png;base64," : "";
+  const prefix = encoding.endsWith("data_url") ? `data:image/${encoding.split("_")[0]};base64,` : "";
   if (typeof value !== "string" || !value.startsWith(prefix)) refuse("the request holds no text where the picture should stand");
   const text = value.slice(prefix.length);
   let data;
@@ -209,15 +211,16 @@ function pictureText(encoding, value) {
   return base64(data) === text ? data : refuse("the request's picture is not canonical base64");
 }
 
-// Reads a parsed JSON value, or the body's bytes for `png`, into the input's canonical bytes.
+// Reads a parsed JSON value, or the body's bytes for a picture, into the input's canonical bytes.
 export async function readInput(encoding, rules, value, kind, shape) {
   if (NUMBER_ENCODINGS.includes(encoding)) {
     const dimensions = sentShape(rules, kind, shape);
     return inputOf(flatten(value, encoding.endsWith("flat") ? [product(dimensions)] : dimensions), rules, kind, shape);
   }
-  if (encoding.startsWith("jpeg")) throw new NotHere("requests that carry JPEG pictures are not decoded here");
-  const picture = await decodePng(BODY_ENCODINGS.includes(encoding) ? value : pictureText(encoding, value), [...sentSize(rules, shape), shape[2]]);
-  return imageOf(shape, reduce(picture, shape));
+  const data = BODY_ENCODINGS.includes(encoding) ? value : pictureText(encoding, value);
+  const sent = [...sentSize(rules, shape), shape[2]];
+  const picture = encoding.startsWith("png") ? await decodePng(data, sent) : decodeJpeg(data, sent);
+  return imageOf(shape, reduce(picture, shape, 2 * toleranceOf(encoding)));
 }
 
 // Reads what stands as raw little-endian items behind a request's header, which must be this one byte for byte.

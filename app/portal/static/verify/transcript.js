@@ -11,11 +11,10 @@ import { verifyInclusion } from "../merkle.js";
 import { PROTOCOL, canonicalJson, concat, equal, fromHex, hex, hmac as slowHmac, lp, sha256 as slowSha256, tag, u32, utf8 } from "../protocol.js";
 import { decodeRequest, readAnswer } from "./adapters.js";
 import { verifyBeacon } from "./beacon.js";
-import { OpeningInvalid, Refused, refuse } from "./canonical.js";
+import { NotHere, OpeningInvalid, Refused, refuse } from "./canonical.js";
 import { isRepeated, lookAlike, parseInput } from "./challenge.js";
 import { checkRule } from "./derivation.js";
 import { hmac, sha256 } from "./hash.js";
-import { NotHere } from "./inputs.js";
 import { checkSignature } from "./log.js";
 import { kindOf } from "./records.js";
 import { nameOf } from "./verdict.js";
@@ -254,10 +253,10 @@ async function checkRequest(evidence, n, role, body) {
   const { covers, record, statement } = evidence;
   const isCover = role.kind === "cover";
   if (isCover && covers !== null && role.index >= covers.digests.length) refuse(`cover ${role.index} was asked, but only ${covers.digests.length} are committed`);
-  const expected = isCover ? null : expectedInput(evidence, role);
+  const expected = isCover ? (covers?.inputs.get(role.index) ?? null) : expectedInput(evidence, role);
   let sent;
   try {
-    sent = await decodeRequest(record.interface, body, statement);
+    sent = await decodeRequest(record.interface, body, statement, expected);
   } catch (error) {
     if (!(error instanceof NotHere)) throw error;
     evidence.notChecked.add(`whether each request holds the input of its role: ${error.message}`);
