@@ -2,6 +2,7 @@
 that the checkers of the command line and of the browser both read."""
 
 import json
+import struct
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,7 @@ from app.keys.trigger_set import parse_input
 from app.protocol.assessment import Assessment, Evidence, assess
 from app.protocol.challenge import look_alike
 from app.protocol.faults import find_fault
+from app.protocol.interface import Interface
 from app.protocol.transcript import AskedQuery
 from app.storage.archive import pack
 from app.suspects.adapter_codec import AdapterCodec
@@ -66,14 +68,29 @@ def _put(evidence: Evidence, query: AskedQuery) -> AskedQuery:
         data = opened if role.kind == "trigger" else look_alike(evidence.seed, role.index, opened)
     adapter = load_adapter(interface.adapter)
     request = adapter.encode_request(interface.options, interface.preprocessing, parse_input(data)).body
-    labels = list(query.record.labels)
-    said = [labels[0] if len(labels) == 1 else labels]
-    written = json.dumps({"predictions": said} if interface.adapter == "kserve_v1" else said)
-    written = f"event: complete\ndata: {written}\n\n" if interface.adapter == "gradio" else written
-    response = b"" if query.record.status is None else written.encode()
+    response = b"" if query.record.status is None else said_by(interface, list(query.record.labels))
     record = replace(
         query.record,
         request_sha256=sha256(request),
-        response_sha256=b"" if query.record.status is None else sha256(response),
+        response_sha256=sha256(response) if response else b"",
     )
     return replace(query, record=record, request=request, response=response)
+
+
+def said_by(interface: Interface, labels: list[str]) -> bytes:
+    """Write an answer as a server of this kind would."""
+    said = [labels[0] if len(labels) == 1 else labels]
+    match interface.adapter:
+        case "kserve_v1" | "vertex":
+            return json.dumps({"predictions": said}).encode()
+        case "gradio":
+            return b"event: heartbeat\ndata: null\n\nevent: complete\ndata: " + json.dumps(said).encode() + b"\n\n"
+        case "oip_v2":
+            data = b"".join(struct.pack("<I", len(label)) + label.encode() for label in labels)
+            output = {"name": "o", "datatype": "BYTES", "shape": [1, len(labels)]}
+            output["parameters"] = {"binary_data_size": len(data)}
+            return json.dumps({"outputs": [output]}).encode() + data
+        case "replicate":
+            return json.dumps({"id": "abcdefgh", "status": "succeeded", "output": json.dumps(said)}).encode()
+        case _:
+            return json.dumps(said).encode()

@@ -14,7 +14,6 @@ from app.merkle.checkpoint import fingerprint, verifier_key_text
 from app.protocol.assessment import PriorModel
 from app.protocol.beacon import QUICKNET
 from app.protocol.bundle import check_bundle
-from app.protocol.interface import Interface
 from app.signature import public_key_of
 from app.storage.archive import pack, unpack
 from app.suspects.adapter_codec import AdapterCodec
@@ -224,14 +223,6 @@ def test_a_void_verdict_is_checked_like_any_other(run_script: Run):
     prior = PriorModel(SPOKEN.evidence.interface_entry, answered, answered)
     found = in_browser(run_script, file_of(with_evidence(SPOKEN, replace(SPOKEN.evidence, prior_model=prior))))
     assert (found["outcome"], found["summary"]["reason"]) == ("verified", "prior_model")
-
-
-def test_an_endpoint_that_answers_later_is_checked_like_any_other(run_script: Run, monkeypatch: pytest.MonkeyPatch):
-    gradio = Interface(adapter="gradio", options={}, preprocessing={}, label_map={"by": "name"})
-    monkeypatch.setattr("tests.unit.protocol.dispute_in_memory.INTERFACE", gradio)
-    data = file_of(spoken(replace(SMALL, covers_per_trigger=2)))
-    assert check(data).decision.verdict == "CONFIRMED"
-    assert in_browser(run_script, data)["outcome"] == "verified"
 
 
 def test_of_a_derived_interface_the_rule_is_run_again(run_script: Run, service: Service):

@@ -171,9 +171,8 @@ def test_a_bundle_of_jpegs_is_verified_and_an_odd_one_leaves_it_consistent_and_n
     filed = Interface("kserve_v1", {"model": "m", "encoding": "jpeg_base64"}, {}, {"by": "name"})
     for module in ("unit.protocol.dispute_in_memory", "portal.made_bundles"):
         monkeypatch.setattr(f"tests.{module}.input_of", picture_of)
-    monkeypatch.setattr("tests.unit.protocol.dispute_in_memory.INTERFACE", filed)
     # What is played is kept: no other test plays so many triggers.
-    played = spoken(Plan(triggers=14, block_size=14))
+    played = spoken(Plan(triggers=14, block_size=14, interface=filed.encode()))
     assert in_browser(run_script, file_of(played))["outcome"] == "verified"
     odd = with_request(played, lambda data: data[:-2] + b"hint" + data[-2:])
     assert check(odd).decision.verdict == "CONFIRMED"

@@ -14,6 +14,7 @@ from app.canonical import encode_json, parse_json, sha256
 from app.errors import ProofError, Refused
 from app.protocol.beacon import QUICKNET
 from app.protocol.bundle import check_bundle
+from app.protocol.interface import Interface
 from app.protocol.records import VerdictEntry
 from app.storage.archive import pack, unpack
 from app.suspects.adapter_codec import AdapterCodec
@@ -263,14 +264,51 @@ def test_what_the_command_line_refuses_the_browser_refuses_for_the_same_reason(r
     arbiters = [] if "stranger" in name else [ARBITER_PUBLIC]
     with pytest.raises((Refused, ProofError)) as caught:
         check_bundle(unpack(data), AdapterCodec(), log_key=LOG_PUBLIC, arbiter_keys=arbiters)
-    body = """const {checkBundle} = await load("verify/bundle");
-        const {Refused} = await load("verify/canonical");
-        const {fromBase64} = await load("protocol");
-        try { await checkBundle(fromBase64(given.data), given.keys, () => {}); return "nothing was refused"; }
-        catch (error) { return error instanceof Refused ? error.message : `broke: ${error.stack}`; }"""
-    keys = {"logKey": LOG_PUBLIC.hex(), "arbiterKeys": [key.hex() for key in arbiters]}
-    said = run_script(body, data=base64.b64encode(data).decode(), keys=keys)
+    said = in_browser(run_script, data, arbiters)
     if words:
         assert words in said, (caught.value.message, said)
     else:
         assert said == caught.value.message
+
+
+def in_browser(run_script: Run, data: bytes, arbiters: list[bytes]) -> str:
+    """Check a bundle in the browser: what came out, or the refusal."""
+    body = """const {checkBundle} = await load("verify/bundle");
+        const {Refused} = await load("verify/canonical");
+        const {fromBase64} = await load("protocol");
+        try { return (await checkBundle(fromBase64(given.data), given.keys, () => {})).outcome; }
+        catch (error) { return error instanceof Refused ? error.message : `broke: ${error.stack}`; }"""
+    keys = {"logKey": LOG_PUBLIC.hex(), "arbiterKeys": [key.hex() for key in arbiters]}
+    return str(run_script(body, data=base64.b64encode(data).decode(), keys=keys))
+
+
+RAW = {"model": "m", "binary": True}
+# What stands in an answer, and what somebody puts there.
+OTHERS: list[tuple[str, dict[str, Any], bytes, bytes]] = [
+    ("gradio", {}, b'["class', b'["glass'),
+    ("gradio", {}, b"heartbeat", b"complete"),
+    ("vertex", {"encoding": "flat"}, b'["class', b'["glass'),
+    ("oip_v2", RAW, b"class", b"glass"),
+    ("oip_v2", RAW, b'_size": 1', b'_size": 2'),
+    ("replicate", {"version": "ab" * 32, "encoding": "nested"}, b"succeeded", b"failed"),
+    ("sagemaker", {"encoding": "flat", "envelope": "bare"}, b'["class', b'["glass'),
+]
+
+
+@pytest.mark.parametrize(("adapter", "options", "said", "instead"), OTHERS)
+def test_what_other_protocols_carried_is_held_to_the_record_as_well(
+    run_script: Run, adapter: str, options: dict[str, Any], said: bytes, instead: bytes
+):
+    filed = Interface(adapter, options, {}, {"by": "name"})
+    played = spoken(replace(SMALL, interface=filed.encode()))
+    assert in_browser(run_script, file_of(played), []) == "verified"
+    first, second, *others = played.evidence.queries
+    assert said in first.response
+    for key, value in (("request", second.request), ("response", first.response.replace(said, instead, 1))):
+        record = replace(first.record, **{f"{key}_sha256": sha256(value)})
+        changed = replace(first, record=record, **{key: value})
+        evidence = reasked(played.evidence, [changed, second, *others])
+        data = file_of(with_evidence(played, evidence), verdict="CONFIRMED", reason="evidence")
+        with pytest.raises((Refused, ProofError)) as caught:
+            check_bundle(unpack(data), AdapterCodec(), log_key=LOG_PUBLIC)
+        assert in_browser(run_script, data, []) == caught.value.message

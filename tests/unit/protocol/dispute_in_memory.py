@@ -166,6 +166,9 @@ def wavering_on_triggers(question):
     return name_of((question.guess + question.role.repeat * (question.role.kind == "trigger")) % question.classes)
 
 
+INTERFACE = Interface(adapter="kserve_v1", options={"model": "m"}, preprocessing={}, label_map={"by": "name"})
+
+
 @dataclass(frozen=True)
 class Plan:
     """How a dispute is to go; `blocks` stops it after so many blocks."""
@@ -188,6 +191,7 @@ class Plan:
     registered_for: str = ORIGIN
     evidence: str = "label"
     beacon: str = LOCAL
+    interface: bytes = INTERFACE.encode()
 
 
 @dataclass(frozen=True)
@@ -217,15 +221,12 @@ def marking_key(triggers: int, classes: int, assurance_class: str) -> MarkingKey
     return MarkingKey(seed("master"), inputs, labels if assurance_class == "B" else None)
 
 
-INTERFACE = Interface(adapter="kserve_v1", options={"model": "m"}, preprocessing={}, label_map={"by": "name"})
-
-
 @cache
 def play(plan: Plan = Plan()) -> Played:
     """Play a dispute from registration to its last block."""
     key = marking_key(plan.triggers, plan.classes, plan.assurance_class)
     log = MemoryLog(plan.log_key, start=START if plan.beacon == LOCAL else DRAND_START)
-    interface_entry = _log_interface(log) if plan.origin == "logged" else None
+    interface_entry = _log_interface(plan, log) if plan.origin == "logged" else None
     statement = statement_of(plan, key)
     registration = log.append(
         RegistrationEntry,
@@ -342,7 +343,7 @@ def filing_record(plan: Plan, registration: int, interface_entry: Logged | None)
         "claimant": BY_CLAIMANT,
         "logged": InterfaceOrigin("logged", 0 if interface_entry is None else interface_entry.index, b"", b""),
         "derived": InterfaceOrigin("derived", 0 if interface_entry is None else interface_entry.index, b"", b""),
-        "countersigned": InterfaceOrigin("countersigned", None, ARBITER_PUBLIC, sign(ARBITER_KEY, INTERFACE.encode())),
+        "countersigned": InterfaceOrigin("countersigned", None, ARBITER_PUBLIC, sign(ARBITER_KEY, plan.interface)),
     }[plan.origin]
     policy = Policy(
         bits=64,
@@ -358,15 +359,15 @@ def filing_record(plan: Plan, registration: int, interface_entry: Logged | None)
         registration=registration,
         family="all",
         endpoint=ENDPOINT,
-        interface=INTERFACE,
+        interface=Interface.parse(plan.interface),
         interface_origin=origin,
         evidence=plan.evidence,
         policy=policy,
     )
 
 
-def _log_interface(log: MemoryLog) -> Logged:
-    owner, digest = public_key_of(VENDOR_KEY), INTERFACE.digest()
+def _log_interface(plan: Plan, log: MemoryLog) -> Logged:
+    owner, digest = public_key_of(VENDOR_KEY), sha256(plan.interface)
     signature = sign(VENDOR_KEY, ModelEntry.signed_bytes(owner, digest))
     return log.append(ModelEntry, owner_key=owner, sha256=digest, signature=signature)
 
