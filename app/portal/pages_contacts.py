@@ -4,7 +4,6 @@ from uuid import UUID
 
 from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
-from sqlalchemy.orm import Session
 
 from app.db.tables import DisputeRow
 from app.disputes.contacts import find_contact, give_contact
@@ -52,7 +51,7 @@ def name_contact(
     return RedirectResponse(f"/disputes/{row.id}/contact", 303)
 
 
-def _page(request: Request, session: Session, row: DisputeRow, typed: Typed, status: int = 200) -> Response:
+def _page(request: Request, session: InTransaction, row: DisputeRow, typed: Typed, status: int = 200) -> Response:
     return render(
         request,
         "dispute_contact.html",
