@@ -7,7 +7,7 @@ Source: docs/protocol.md sections 5, 6 and 8; Adi et al. 2018 section 4 (Verify)
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from typing import Any, TypeVar
@@ -20,7 +20,7 @@ from app.keys.labels import BeaconValue, draw_label, salt_of
 from app.keys.statement import Statement
 from app.protocol.challenge import challenge_order, seed_of
 from app.protocol.derivation import Derivation
-from app.protocol.evidence import Outcome, Step
+from app.protocol.evidence import Outcome, Step, Walk
 from app.protocol.figures import Standing, Trust, figures, placebo_matches
 from app.protocol.flags import Said, flags
 from app.protocol.interface import MAX_INTERFACE_BITS, LabelMap, interface_bits
@@ -239,6 +239,20 @@ def assess(evidence: Evidence, fault: str = "") -> Assessment:
         by_ranking=record.by_ranking,
     )
     return Assessment(evidence, case, decide(case), groups)
+
+
+def walk_as(assessment: Assessment, answers: Mapping[int, tuple[int, ...]]) -> Walk:
+    """Walk the same triggers under the same bound as if they had been answered so: classes by trigger, the best first."""
+    case, labels = assessment.case, _opened_labels(assessment.evidence)
+    trials = tuple(
+        replace(trial, step=_step_as(labels.get(trial.index), answers.get(trial.index, ()), case))
+        for trial in case.trials
+    )
+    return replace(case, trials=trials).walk()
+
+
+def _step_as(label: int | None, answer: tuple[int, ...], case: Case) -> Step:
+    return _step(label, frozenset(answer[:1]), answer if case.by_ranking else (), case.classes)
 
 
 def _opened_labels(evidence: Evidence) -> dict[int, int]:

@@ -22,6 +22,7 @@ from app.canonical import (
     nullable,
     octets,
     parse_json,
+    sequence,
     sha256,
     tag,
     text,
@@ -30,6 +31,7 @@ from app.canonical import (
 from app.errors import Malformed, ProofError
 from app.keys.statement import BEACON_PATTERN, Statement
 from app.keys.trigger_set import MAX_TRIGGERS
+from app.protocol.cross_test import FIRST, NOT_DECIDED, Party
 from app.protocol.interface import Interface, InterfaceOrigin
 
 QUEUE_PATTERN = r"[a-z][a-z0-9.]{0,39}"
@@ -303,6 +305,25 @@ class SecondRunEntry(Entry):
     verdict: int = field(metadata=as_form(integer(0)))
 
 
+@dataclass(frozen=True)
+class CrossTestEntry(Entry):
+    """What came of testing two registrants' models with each other's triggers (protocol/cross_test.py)."""
+
+    NAME: ClassVar[str] = "cross-test"
+
+    time: str = field(metadata=as_form(timestamp()))
+    parties: tuple[Party, ...] = field(metadata=as_form(sequence(Party.form(), 2, 2)))
+    result: str = field(metadata=as_form(choice(FIRST, NOT_DECIDED)))
+    reason: str = field(metadata=as_form(text(1, 64)))
+
+    def check(self, pointer: str) -> None:
+        """Refuse one party against itself, and a result that no party, or both, would have."""
+        if self.parties[0].filing == self.parties[1].filing:
+            raise Malformed("two filings are tested with each other", pointer=f"{pointer}/parties")
+        if sum(party.is_first for party in self.parties) != (self.result == FIRST):
+            raise Malformed("one party is first if the test was decided, and else none", pointer=f"{pointer}/result")
+
+
 ENTRIES: Mapping[str, type[Entry]] = {
     entry.NAME: entry
     for entry in (
@@ -318,6 +339,7 @@ ENTRIES: Mapping[str, type[Entry]] = {
         NoticeEntry,
         AnswerEntry,
         SecondRunEntry,
+        CrossTestEntry,
     )
 }
 

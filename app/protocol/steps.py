@@ -1,10 +1,11 @@
 """What was told to the accused, what it answered and asked for, as files that anyone checks against the log.
 
 No verdict reads any of it. The files are `steps.json`, `entries/<index>.json` and `receipts/<index>.txt` of the filing, its
-notice, answers, request and verdict, and `records/<index>.json`, what notice and answers hide.
+notice, answers, request and verdict, and `records/<index>.json`, what notice and answers hide. With a test of two
+registrants' models come its entry and those that it names: verdict, first head and model of each party.
 
 Invariants: pure; nothing is missing, extra or free: what cannot be held against the log is refused.
-Source: docs/protocol.md section 6.1.
+Source: docs/protocol.md sections 6.1 and 10.1.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,12 +16,16 @@ from app.canonical import Record, as_form, integer, octets, sequence, text
 from app.errors import ProofError, Refused
 from app.merkle.checkpoint import Checkpoint, fingerprint
 from app.merkle.receipt import parse_receipt, verify_receipt
+from app.protocol.cross_test import MAX_CROSS_TESTS, UNWEIGHED, CrossOutcome, Party, decide_cross_test
 from app.protocol.records import (
     MAX_ANSWERS,
     AnswerEntry,
     AnswerRecord,
+    BlockEntry,
+    CrossTestEntry,
     Entry,
     FilingEntry,
+    ModelEntry,
     NoticeEntry,
     NoticeRecord,
     SecondRunEntry,
@@ -29,8 +34,8 @@ from app.protocol.records import (
     verify_hidden,
 )
 
-# Filing, notice, request and verdict beside the answers.
-_MAX_ENTRIES = MAX_ANSWERS + 4
+# Filing, notice, request and verdict beside the answers; of a cross-test its entry, and of each party three at most.
+_MAX_ENTRIES = MAX_ANSWERS + 4 + 7 * MAX_CROSS_TESTS
 
 
 @dataclass(frozen=True)
@@ -104,8 +109,8 @@ def check_steps(files: Mapping[str, bytes], *, log_key: bytes | None) -> Checked
 
 
 def _check_names(files: Mapping[str, bytes], listed: StepList) -> None:
-    if list(listed.entries) != sorted(set(listed.entries)) or listed.filing != listed.entries[0]:
-        raise ProofError("the entries are not listed once and in order, the filing first")
+    if list(listed.entries) != sorted(set(listed.entries)) or listed.filing not in listed.entries:
+        raise ProofError("the entries are not listed once and in order, the filing among them")
     expected = {"steps.json"}
     for number in listed.entries:
         expected |= {f"entries/{number}.json", f"receipts/{number}.txt"}
@@ -135,7 +140,8 @@ def _check_entries(files: Mapping[str, bytes], listed: StepList, key: bytes) -> 
 def _check_order(listed: StepList, entries: Mapping[int, Entry]) -> None:
     if not isinstance(entries[listed.filing], FilingEntry):
         raise ProofError(f"entry {listed.filing} is no filing")
-    steps = {number: entry for number, entry in entries.items() if number != listed.filing}
+    named = _check_cross_tests(listed.filing, entries)
+    steps = {number: entry for number, entry in entries.items() if number not in {listed.filing, *named}}
     for number, entry in steps.items():
         if not isinstance(entry, NoticeEntry | AnswerEntry | SecondRunEntry | VerdictEntry):
             raise ProofError(f"entry {number} is no step of a dispute")
@@ -145,8 +151,8 @@ def _check_order(listed: StepList, entries: Mapping[int, Entry]) -> None:
         kind: [(number, entry) for number, entry in steps.items() if isinstance(entry, kind)]
         for kind in (NoticeEntry, AnswerEntry, SecondRunEntry, VerdictEntry)
     }
-    if len(found[NoticeEntry]) != 1 or found[NoticeEntry][0][0] != min(steps):
-        raise ProofError("there is one notice, and it comes first")
+    if len(found[NoticeEntry]) != 1 or found[NoticeEntry][0][0] != min(steps) or min(steps) < listed.filing:
+        raise ProofError("there is one notice, and it comes first behind the filing")
     if len(found[VerdictEntry]) > 1 or len(found[SecondRunEntry]) > 1:
         raise ProofError("there are several verdicts, or several requests for a second run")
     numbers = [entry.number for _, entry in found[AnswerEntry] if isinstance(entry, AnswerEntry)]
@@ -156,6 +162,56 @@ def _check_order(listed: StepList, entries: Mapping[int, Entry]) -> None:
     for number, entry in found[SecondRunEntry]:
         if isinstance(entry, SecondRunEntry) and (verdicts != [entry.verdict] or number < entry.verdict):
             raise ProofError("the second run was asked for of another verdict, or before it")
+
+
+def named_entries(entry: CrossTestEntry, filing: int) -> set[int]:
+    """Give what must stand beside a cross-test, seen from one of its filings, whose own verdict is a step of its own."""
+    named = {number for party in entry.parties for number in (party.verdict, party.head, party.model)}
+    return {number for number in named if number is not None} - {
+        party.verdict for party in entry.parties if party.filing == filing
+    }
+
+
+def _check_cross_tests(filing: int, entries: Mapping[int, Entry]) -> set[int]:
+    """Hold cross-tests against what they name; give them and all of that."""
+    found: set[int] = set()
+    for number, entry in entries.items():
+        if not isinstance(entry, CrossTestEntry):
+            continue
+        if all(party.filing != filing for party in entry.parties):
+            raise ProofError(f"the cross-test in entry {number} is of other filings")
+        for party, other in zip(entry.parties, reversed(entry.parties), strict=True):
+            _check_party(number, party, other, entries)
+        if entry.reason not in UNWEIGHED or any(party.is_first for party in entry.parties):
+            _check_outcome(number, entry)
+        found |= {number, *named_entries(entry, filing)}
+    return found
+
+
+def _check_party(number: int, party: Party, other: Party, entries: Mapping[int, Entry]) -> None:
+    verdict, head = entries.get(party.verdict), entries.get(party.head)
+    if not isinstance(verdict, VerdictEntry) or (verdict.filing, verdict.verdict) != (party.filing, "CONFIRMED"):
+        raise ProofError(f"the cross-test in entry {number} names no confirmed verdict on filing {party.filing}")
+    if not isinstance(head, BlockEntry) or head.filing != party.filing:
+        raise ProofError(f"the cross-test in entry {number} names no block of filing {party.filing}")
+    if number < party.verdict:
+        raise ProofError(f"the cross-test in entry {number} is older than the verdict in entry {party.verdict}")
+    if party.model is None:
+        return
+    model = entries.get(party.model)
+    if not isinstance(model, ModelEntry) or model.sha256 != party.sha256:
+        raise ProofError(f"the cross-test in entry {number} names no model entry of filing {party.filing}'s model")
+    if party.model >= other.head:
+        raise ProofError(
+            f"the model in entry {party.model} was logged after labels of filing {other.filing} could be known"
+        )
+
+
+def _check_outcome(number: int, entry: CrossTestEntry) -> None:
+    by_rule = decide_cross_test(entry.parties)
+    places = [place for place, party in enumerate(entry.parties) if party.is_first]
+    if by_rule != CrossOutcome(places[0] if places else None, entry.reason):
+        raise ProofError(f"the counts of the cross-test in entry {number} give {by_rule.result}: {by_rule.reason}")
 
 
 def _check_records(
@@ -170,14 +226,16 @@ def _check_records(
         record = NoticeRecord.parse(data) if isinstance(entry, NoticeEntry) else AnswerRecord.parse(data)
         verify_hidden(entry, record, revealed.blind)
         records[revealed.entry] = record
-    _check_verdict(entries[listed.filing], [*entries.values()], [*records.values()])
+    own = [entry for entry in entries.values() if isinstance(entry, VerdictEntry) and entry.filing == listed.filing]
+    _check_verdict(entries[listed.filing], own, [*records.values()])
     return records
 
 
-def _check_verdict(filing: Entry, entries: Sequence[Entry], records: Sequence[NoticeRecord | AnswerRecord]) -> None:
-    for entry in entries:
-        if isinstance(entry, VerdictEntry):
-            verify_hidden(filing, entry.record, entry.blind)
-            notice = next(record for record in records if isinstance(record, NoticeRecord))
-            if notice.endpoint != entry.record.endpoint:
-                raise ProofError("the notice was given for another endpoint")
+def _check_verdict(
+    filing: Entry, verdicts: Sequence[VerdictEntry], records: Sequence[NoticeRecord | AnswerRecord]
+) -> None:
+    for entry in verdicts:
+        verify_hidden(filing, entry.record, entry.blind)
+        notice = next(record for record in records if isinstance(record, NoticeRecord))
+        if notice.endpoint != entry.record.endpoint:
+            raise ProofError("the notice was given for another endpoint")

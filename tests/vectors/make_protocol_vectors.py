@@ -29,7 +29,7 @@ from tests.unit.protocol.dispute_in_memory import (
     play,
     seed,
 )
-from tests.unit.protocol.examples import ANSWER, ENTRY_EXAMPLES, NOTICE, SMALL, STEP_LIST
+from tests.unit.protocol.examples import ANSWER, CROSS_TEST, ENTRY_EXAMPLES, NOTICE, SMALL, STEP_LIST
 
 HERE = Path(__file__).parent
 
@@ -127,6 +127,30 @@ def record_cases() -> Cases:
         yield f"record/block_number_with_{name}_fail", {"kind": "block", "text": text}
     text = STATEMENT.encode().decode().replace("\u00df", "\\u00df")
     yield "record/statement_escape_fail", {"kind": "statement", "text": text}
+
+
+def cross_test_cases() -> Cases:
+    """An undecided test, and every way in which one contradicts itself."""
+    value = CROSS_TEST.to_json()
+    own, other = value["parties"]
+    absent = other | {"model": None, "sha256": "", "covers": [], "marks": []}
+    undecided = {"result": "not_decided", "reason": "not_delivered"}
+    text = written(value | undecided | {"parties": [own | {"is_first": False}, absent]})
+    yield "record/cross_test_undecided", {"kind": "cross-test", "text": text}
+    odd = {
+        "of_one_filing": {"parties": [own, other | {"filing": own["filing"]}]},
+        "of_one_party": {"parties": [own]},
+        "first_and_undecided": undecided,
+        "decided_and_nobody_first": {"parties": [own | {"is_first": False}, other]},
+        "both_first": {"parties": [own, other | {"is_first": True}]},
+        "model_without_digest": {"parties": [own | {"sha256": ""}, other]},
+        "model_without_counts": {"parties": [own | {"marks": own["marks"][:1]}, other]},
+        "counts_without_model": {"parties": [own | {"model": None}, other]},
+        "more_repeated_than_answered": {"parties": [own | {"covers": [{"repeated": 2, "answered": 1}] * 2}, other]},
+        "more_matches_than_asked": {"parties": [own | {"marks": [own["marks"][0] | {"matches": 25}] * 2}, other]},
+    }
+    for name, changes in odd.items():
+        yield f"record/cross_test_{name}_fail", {"kind": "cross-test", "text": written(value | changes)}
 
 
 def input_cases() -> Cases:
@@ -462,6 +486,7 @@ def vectors() -> dict[str, bytes]:
     """Give file name and bytes of every vector."""
     makers = (
         record_cases,
+        cross_test_cases,
         input_cases,
         statement_cases,
         families_cases,

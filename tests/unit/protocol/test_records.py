@@ -34,6 +34,7 @@ KEYS = {
     "notice": "time filing record_hash",
     "answer": "time filing number record_hash",
     "second-run": "time filing verdict",
+    "cross-test": "time parties result reason",
 }
 
 

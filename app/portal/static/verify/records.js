@@ -1,9 +1,9 @@
-// Every record of a bundle and every entry of the log, as forms: app/protocol/records.py, bundle.py, transcript.py and
-// app/keys/{statement,commitment,cover_set}.py. Bytes stay hex, as they stand in the records.
+// Every record of a bundle and every entry of the log, as forms: app/protocol/records.py, bundle.py, transcript.py,
+// cross_test.py and app/keys/{statement,commitment,cover_set}.py. Bytes stay hex, as they stand in the records.
 // Source: docs/protocol.md sections 2 to 8.
 
 import { PROTOCOL } from "../protocol.js";
-import { Refused, choice, has, integer, isObject, jsonObject, nullable, octets, parseCanonical, record, refuse, sequence, text, timestamp } from "./canonical.js";
+import { Refused, choice, flag, has, integer, isObject, jsonObject, nullable, octets, parseCanonical, record, refuse, sequence, text, timestamp } from "./canonical.js";
 
 export const MAX_TRIGGERS = 65_536;
 const ORIGIN = "[!-*,-~]{1,200}";
@@ -156,6 +156,36 @@ const decided = {
   bundle: bytes32,
 };
 
+// One side of a test of two registrants' models: a model comes with its digest and counts of both transcripts.
+const repeated = record("", { repeated: index, answered: index }, (value) => {
+  if (value.repeated > value.answered) refuse("more was repeated than answered");
+});
+const mark = record("", { asked: index, matches: index, is_carried: flag() }, (value) => {
+  if (value.matches > value.asked) refuse("more matched than was asked");
+});
+const party = record(
+  "",
+  {
+    filing: index,
+    verdict: index,
+    head: index,
+    model: nullable(index),
+    sha256: octets(32, { orEmpty: true }),
+    covers: sequence(repeated, 0, 2),
+    marks: sequence(mark, 0, 2),
+    is_first: flag(),
+  },
+  ({ model, sha256, covers: alike, marks }) => {
+    const wanted = model === null ? [0, 0, 0] : [64, 2, 2];
+    if ([sha256.length, alike.length, marks.length].some((size, place) => size !== wanted[place])) refuse("a model comes with its digest and counts of both transcripts");
+  },
+);
+
+function checkParties({ parties, result }) {
+  if (parties[0].filing === parties[1].filing) refuse("two filings are tested with each other");
+  if (parties.filter((each) => each.is_first).length !== (result === "first" ? 1 : 0)) refuse("one party is first if the test was decided, and else none");
+}
+
 const ENTRIES = {
   registration: { time, statement, signature: octets(64), nonce_hash: bytes32 },
   beacon: {
@@ -177,7 +207,9 @@ const ENTRIES = {
   notice: { time, filing: index, record_hash: bytes32 },
   answer: { time, filing: index, number: integer(1, 10), record_hash: bytes32 },
   "second-run": { time, filing: index, verdict: index },
+  "cross-test": { time, parties: sequence(party, 2, 2), result: choice("first", "not_decided"), reason: text(1, 64) },
 };
+const CHECKS = { "cross-test": checkParties };
 
 export const kindOf = (entry) => entry.type.slice(PROTOCOL.length + 1);
 
@@ -186,7 +218,7 @@ export function parseEntry(bytes) {
   const value = parseCanonical(bytes);
   const kind = isObject(value) && typeof value.type === "string" && value.type.startsWith(`${PROTOCOL}/`) ? value.type.slice(PROTOCOL.length + 1) : "";
   if (!has(ENTRIES, kind)) refuse("not an entry of this log");
-  record(kind, ENTRIES[kind])(value);
+  record(kind, ENTRIES[kind], CHECKS[kind])(value);
   return value;
 }
 
