@@ -25,11 +25,12 @@ from app.embedding.confinement.sandbox import find_confinement
 from app.embedding.job import embed
 from app.embedding.survival.job import survive
 from app.embedding.white_box.comparison_job import compare_weights
+from app.embedding.white_box.cross_test_job import ask_cross
 from app.embedding.white_box.job import check_white_box
 from app.errors import DatabaseAway, PolicyRefused
 from app.jobs.loop import Lane, RetryPolicy, Timing, make_app, run_worker
 from app.jobs.names import EMBED_CPU, EMBED_GPU, SYSTEM
-from app.jobs.queue import COMPARE_WEIGHTS_TASK, EMBED_TASK, SURVIVE_TASK, WHITE_BOX_TASK
+from app.jobs.queue import ASK_CROSS_TASK, COMPARE_WEIGHTS_TASK, EMBED_TASK, SURVIVE_TASK, WHITE_BOX_TASK
 from app.keys.sealing import SEED_BYTES, QueueKey
 from app.log.store import LogIdentity
 from app.registry.worker_keys import announce_worker_key
@@ -49,6 +50,7 @@ HANDLERS = {
     SURVIVE_TASK: survive,
     WHITE_BOX_TASK: check_white_box,
     COMPARE_WEIGHTS_TASK: compare_weights,
+    ASK_CROSS_TASK: ask_cross,
 }
 
 

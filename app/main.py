@@ -20,6 +20,7 @@ from app.api import (
     accused,
     api_keys,
     artifacts,
+    cross_tests,
     derivations,
     disputes,
     embeddings,
@@ -63,6 +64,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     derivations.router,
     disputes.router,
     accused.router,
+    cross_tests.router,
     webhooks.router,
     log.router,
 )

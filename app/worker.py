@@ -22,6 +22,7 @@ from app.delivery.sending import DELIVER_TASK, Courier, deliver
 from app.delivery.smtp import MAIL_TASK, MailServer, Postman, send_mail
 from app.delivery.sweep import SWEEP_TASK, sweep
 from app.disputes.course import ATTEND_TASK, DECIDE_TASK, PROBE_BLOCK_TASK, begin_asking
+from app.disputes.cross_tests_judged import conclude_cross_test, open_cross_tests, prepare_model
 from app.disputes.derivation import DERIVE_TASK
 from app.disputes.deriving import derive_interface
 from app.disputes.probing import Prober, probe_block
@@ -31,7 +32,15 @@ from app.disputes.weights_judged import conclude_weights, prepare_weights
 from app.errors import PolicyRefused, Unavailable
 from app.jobs.loop import Every, Handler, Lane, Timing, make_app, run_worker
 from app.jobs.names import COURT, POST, PROBE, SYSTEM
-from app.jobs.queue import CONCLUDE_WEIGHTS_TASK, DEADLINE_TASK, PREPARE_WEIGHTS_TASK, Attempt
+from app.jobs.queue import (
+    CONCLUDE_CROSS_TEST_TASK,
+    CONCLUDE_WEIGHTS_TASK,
+    DEADLINE_TASK,
+    OPEN_CROSS_TESTS_TASK,
+    PREPARE_CROSS_TASK,
+    PREPARE_WEIGHTS_TASK,
+    Attempt,
+)
 from app.log.beacon import OPEN_BEACON_TASK, open_beacon
 from app.log.store import LogIdentity
 from app.registry.registrations import note_beacon
@@ -89,6 +98,9 @@ class Tools:
         def derive(attempt: Attempt, args: dict[str, Any]) -> None:
             derive_interface(prober, attempt, UUID(args["derivation"]))
 
+        def conclude(attempt: Attempt, args: dict[str, Any]) -> None:
+            conclude_cross_test(judge, attempt, UUID(args["cross_test"]))
+
         # From the first: what a suspect is asked again comes from the second, which no receiver may learn.
         addresses = self.manner.egress_addresses
         courier = Courier(
@@ -101,6 +113,9 @@ class Tools:
             DECIDE_TASK: decide,
             PREPARE_WEIGHTS_TASK: lambda attempt, args: prepare_weights(judge, attempt, UUID(args["delivery"])),
             CONCLUDE_WEIGHTS_TASK: lambda attempt, args: conclude_weights(judge, attempt, UUID(args["delivery"])),
+            OPEN_CROSS_TESTS_TASK: lambda attempt, args: open_cross_tests(judge, attempt, UUID(args["dispute"])),
+            PREPARE_CROSS_TASK: lambda attempt, args: prepare_model(judge, attempt, UUID(args["delivery"])),
+            CONCLUDE_CROSS_TEST_TASK: conclude,
             DERIVE_TASK: derive,
             ATTEND_TASK: lambda _, args: _attend(self, UUID(args["dispute"])),
             DEADLINE_TASK: lambda _attempt, _args: pass_deadlines(self.engine, self.now()),

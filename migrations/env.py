@@ -8,6 +8,7 @@ from alembic import context
 from sqlalchemy import Connection, create_engine
 from sqlalchemy.pool import NullPool
 
+import app.db.cross_test_tables
 import app.db.derivation_tables  # its tables stand beside the others
 import app.db.lifecycle_tables
 import app.db.notice_tables

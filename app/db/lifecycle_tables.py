@@ -28,6 +28,10 @@ STEP_KINDS = (
     "weights_delivered",
     "weights_compared",
     "weights_failed",
+    "cross_test_opened",
+    "cross_test_delivered",
+    "cross_test_failed",
+    "cross_test_ended",
 )
 
 

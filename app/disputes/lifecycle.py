@@ -23,6 +23,8 @@ FILED, CHALLENGE_DRAWN, BLOCK_PROBED = "filed", "challenge_drawn", "block_probed
 PROBING_ENDED, WITHDRAWAL, NOTICE, VERDICT = "probing_ended", "withdrawn", "notice", "verdict"
 ANSWER, SECOND_RUN_ASKED, SECOND_RUN_FILED = "answer", "second_run_asked", "second_run_filed"
 WEIGHTS_DELIVERED, WEIGHTS_COMPARED, WEIGHTS_FAILED = "weights_delivered", "weights_compared", "weights_failed"
+CROSS_TEST_OPENED, CROSS_TEST_DELIVERED = "cross_test_opened", "cross_test_delivered"
+CROSS_TEST_FAILED, CROSS_TEST_ENDED = "cross_test_failed", "cross_test_ended"
 
 # The states in which nothing is asked any more: an endpoint that learns of the dispute can bend no answer.
 OPEN_STATES: Final = (DECIDING, WITHDRAWN, DECIDED)

@@ -25,7 +25,8 @@ from app.disputes.course import lock_dispute
 from app.disputes.lifecycle import VERDICT, note_step
 from app.disputes.links import give_notice
 from app.disputes.states import DECIDING, WITHDRAWN, next_state
-from app.jobs.queue import Attempt, verify_current
+from app.jobs.names import COURT
+from app.jobs.queue import OPEN_CROSS_TESTS_TASK, Attempt, enqueue, verify_current
 from app.log.store import Appended, LogIdentity, append, count_entries, entry_time, receipt_for
 from app.protocol.assessment import Assessment, Evidence, Logged, assess
 from app.protocol.bundle import encode_bundle, encode_evidence, logged_entries
@@ -100,6 +101,10 @@ def log_verdict(
     row.log2_e = decision.walk.log2_e if assessment.case.assurance_class == "A" else None
     said = {"verdict": row.verdict, "reason": row.reason, "asked": row.asked, "matches": row.matches}
     note_step(session, row, VERDICT, said, now, entry_index=appended.index)
+    if decision.verdict == "CONFIRMED":
+        # Of two that are confirmed at once the later one's job, at the latest, sees both.
+        lock = f"{OPEN_CROSS_TESTS_TASK} {row.id}"
+        enqueue(session, OPEN_CROSS_TESTS_TASK, COURT, {"dispute": str(row.id)}, queueing_lock=lock)
 
 
 def _standing(session: Session) -> Standing:

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from app.db.engine import transaction
 from app.db.tables import DisputeRow
 from app.disputes.course import ATTEND_TASK, find_idle, find_overdue, lock_dispute, replace_lost_job
+from app.disputes.cross_tests import find_due, place_conclusion
 from app.disputes.openings import pass_deadline
 from app.disputes.states import FILED
 from app.jobs.names import COURT
@@ -25,11 +26,13 @@ IDLE_SECONDS = 1800
 
 
 def pass_deadlines(engine: Engine, now: datetime) -> None:
-    """Have every dispute attended to whose deadline has passed, or which has stood still for long."""
+    """Have every dispute attended to whose deadline has passed, or which has stood still for long; end cross-tests."""
     with transaction(engine) as session:
         for dispute_id in [*find_overdue(session, now), *find_idle(session, _idle_before(now))]:
             args = {"dispute": str(dispute_id)}
             enqueue(session, ATTEND_TASK, COURT, args, queueing_lock=f"{ATTEND_TASK} {dispute_id}")
+        for cross_test_id in find_due(session, now):
+            place_conclusion(session, cross_test_id)
 
 
 def attend(engine: Engine, dispute_id: UUID, now: datetime) -> None:

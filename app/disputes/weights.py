@@ -96,7 +96,7 @@ def verify_may_deliver(session: Session, dispute: DisputeRow, now: datetime) -> 
         raise Conflict("weights are being compared: wait until they are", state=dispute.state)
     if len(earlier) >= MAX_DELIVERIES:
         raise Conflict(f"weights are taken {MAX_DELIVERIES} times at most, and they were", state=dispute.state)
-    if _find_queue(session) is None:
+    if find_queue(session) is None:
         raise Conflict("no worker of this service takes weights yet: try again later", state=dispute.state)
 
 
@@ -133,7 +133,7 @@ def deliver(
     """
     verify_may_deliver(session, dispute, now)
     entry_index = find_older_entry(session, dispute, delivered.sha256)
-    earlier, queue = _rows(session, dispute), _find_queue(session)
+    earlier, queue = _rows(session, dispute), find_queue(session)
     pair = (delivered.sha256, delivered.program_sha256)
     if any((row.sha256, row.program_sha256) == pair and row.state == "done" for row in earlier):
         raise Conflict("these weights were compared already", state=dispute.state)
@@ -171,7 +171,7 @@ def _rows(session: Session, dispute: DisputeRow) -> Sequence[WeightDeliveryRow]:
     return session.scalars(query.order_by(WeightDeliveryRow.number)).all()
 
 
-def _find_queue(session: Session) -> str | None:
+def find_queue(session: Session) -> str | None:
     """Name the queue whose workers have announced themselves; a network that is only asked needs no GPU."""
     query = select(WorkerKeyRow.queue).where(WorkerKeyRow.queue.in_((EMBED_CPU, EMBED_GPU)))
     return min(session.scalars(query), default=None)  # `embed.cpu` comes first

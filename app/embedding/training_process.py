@@ -21,6 +21,7 @@ from app.embedding.confinement.sandbox import find_confinement
 from app.embedding.survival.order import MEASURED, SURVIVAL_PAGE, SURVIVAL_REPORT, SurvivalOrder, SurvivalReport
 from app.embedding.white_box.check import WHITE_BOX_REPORT, WhiteBoxOrder, WhiteBoxReport
 from app.embedding.white_box.comparison import ComparisonOrder, ComparisonReport
+from app.embedding.white_box.cross_test import CrossOrder, CrossReport
 from app.errors import Malformed, PolicyRefused, TrainingFailed, TrapstreetError
 
 # The longest line a child prints is its report, a few kilobytes.
@@ -41,7 +42,7 @@ STOPPED = "stopped"
 OnEvent = Callable[[dict[str, Any]], None]
 
 # What a child of ours takes, and what it answers.
-Order = ChildOrder | SurvivalOrder | WhiteBoxOrder | ComparisonOrder
+Order = ChildOrder | SurvivalOrder | WhiteBoxOrder | ComparisonOrder | CrossOrder
 R = TypeVar("R", bound=Record)
 
 
@@ -115,6 +116,22 @@ def run_comparison(
     """
     around = Surroundings(limits or Limits(), environment or {})
     return _run(ComparisonReport, order, PlainKey(b""), on_event, should_stop, around)
+
+
+def run_cross_test(
+    order: CrossOrder,
+    on_event: OnEvent,
+    should_stop: Callable[[], bool],
+    *,
+    environment: Mapping[str, str] | None = None,
+    limits: Limits | None = None,
+) -> CrossReport:
+    """Ask a party's committed model what two disputes asked, in a child process that is given neither key nor label.
+
+    Raises: TrainingFailed and PolicyRefused as `run_child` does.
+    """
+    around = Surroundings(limits or Limits(), environment or {})
+    return _run(CrossReport, order, PlainKey(b""), on_event, should_stop, around)
 
 
 def _run(

@@ -22,6 +22,9 @@ SURVIVE_TASK, WHITE_BOX_TASK = "survive", "check_white_box"
 # Weights that an accused delivers pass through these three.
 PREPARE_WEIGHTS_TASK, COMPARE_WEIGHTS_TASK = "prepare_weights", "compare_weights"
 CONCLUDE_WEIGHTS_TASK = "conclude_weights"
+# A test of two registrants' models is opened and concluded by the court; each model passes through the two in between.
+OPEN_CROSS_TESTS_TASK, CONCLUDE_CROSS_TEST_TASK = "open_cross_tests", "conclude_cross_test"
+PREPARE_CROSS_TASK, ASK_CROSS_TASK = "prepare_cross", "ask_cross"
 RETRY_STALLED_TASK = "retry_stalled"
 
 

@@ -24,6 +24,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON
     suspects, suspect_secrets, endpoint_budgets, derivations, derivation_queries,
     disputes, blocks, openings, queries,
     dispute_steps, dispute_contacts, dispute_links, dispute_answers, second_runs, weight_deliveries,
+    cross_tests, cross_deliveries,
     people, memberships, passkeys, ceremonies, recovery_codes, web_sessions, sign_in_links, invitations,
     events, webhooks, webhook_deliveries, vendor_feeds, mails,
     guesses,

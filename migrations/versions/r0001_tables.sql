@@ -522,6 +522,34 @@ CREATE TABLE blocks (
     CONSTRAINT fk_blocks_entry_index_log_entries FOREIGN KEY(entry_index) REFERENCES log_entries (index)
 );
 
+CREATE TABLE cross_tests (
+    id UUID NOT NULL,
+    one_dispute_id UUID NOT NULL,
+    other_dispute_id UUID NOT NULL,
+    one_verdict_index BIGINT NOT NULL,
+    other_verdict_index BIGINT NOT NULL,
+    until TIMESTAMP WITH TIME ZONE NOT NULL,
+    result TEXT,
+    reason TEXT,
+    first_dispute_id UUID,
+    entry_index BIGINT,
+    created_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    CONSTRAINT pk_cross_tests PRIMARY KEY (id),
+    CONSTRAINT uq_cross_tests_one_dispute_id_other_dispute_id UNIQUE (one_dispute_id, other_dispute_id),
+    CONSTRAINT ck_cross_tests_result_known CHECK (result IN ('first', 'not_decided')),
+    CONSTRAINT ck_cross_tests_two_disputes CHECK (one_dispute_id <> other_dispute_id),
+    CONSTRAINT ck_cross_tests_first_is_named CHECK ((first_dispute_id IS NOT NULL) = (result = 'first')),
+    CONSTRAINT fk_cross_tests_one_dispute_id_disputes FOREIGN KEY(one_dispute_id) REFERENCES disputes (id),
+    CONSTRAINT fk_cross_tests_other_dispute_id_disputes FOREIGN KEY(other_dispute_id) REFERENCES disputes (id),
+    CONSTRAINT fk_cross_tests_one_verdict_index_log_entries FOREIGN KEY(one_verdict_index) REFERENCES log_entries (index),
+    CONSTRAINT fk_cross_tests_other_verdict_index_log_entries FOREIGN KEY(other_verdict_index) REFERENCES log_entries (index),
+    CONSTRAINT fk_cross_tests_first_dispute_id_disputes FOREIGN KEY(first_dispute_id) REFERENCES disputes (id),
+    CONSTRAINT uq_cross_tests_entry_index UNIQUE (entry_index),
+    CONSTRAINT fk_cross_tests_entry_index_log_entries FOREIGN KEY(entry_index) REFERENCES log_entries (index)
+);
+CREATE INDEX ix_cross_tests_other_dispute_id ON cross_tests (other_dispute_id);
+CREATE INDEX ix_cross_tests_until ON cross_tests (until) WHERE entry_index IS NULL;
+
 CREATE TABLE derivation_queries (
     derivation_id UUID NOT NULL,
     n INTEGER NOT NULL,
@@ -581,7 +609,7 @@ CREATE TABLE dispute_steps (
     created_at TIMESTAMP WITH TIME ZONE NOT NULL,
     CONSTRAINT pk_dispute_steps PRIMARY KEY (dispute_id, number),
     CONSTRAINT ck_dispute_steps_number_counts CHECK (number >= 0),
-    CONSTRAINT ck_dispute_steps_kind_known CHECK (kind IN ('filed', 'challenge_drawn', 'block_probed', 'probing_ended', 'withdrawn', 'notice', 'verdict', 'answer', 'second_run_asked', 'second_run_filed', 'weights_delivered', 'weights_compared', 'weights_failed')),
+    CONSTRAINT ck_dispute_steps_kind_known CHECK (kind IN ('filed', 'challenge_drawn', 'block_probed', 'probing_ended', 'withdrawn', 'notice', 'verdict', 'answer', 'second_run_asked', 'second_run_filed', 'weights_delivered', 'weights_compared', 'weights_failed', 'cross_test_opened', 'cross_test_delivered', 'cross_test_failed', 'cross_test_ended')),
     CONSTRAINT fk_dispute_steps_dispute_id_disputes FOREIGN KEY(dispute_id) REFERENCES disputes (id),
     CONSTRAINT fk_dispute_steps_entry_index_log_entries FOREIGN KEY(entry_index) REFERENCES log_entries (index)
 );
@@ -638,6 +666,42 @@ CREATE TABLE weight_deliveries (
     CONSTRAINT fk_weight_deliveries_verdict_index_log_entries FOREIGN KEY(verdict_index) REFERENCES log_entries (index),
     CONSTRAINT fk_weight_deliveries_vendor_id_vendors FOREIGN KEY(vendor_id) REFERENCES vendors (id),
     CONSTRAINT fk_weight_deliveries_registration_id_registrations FOREIGN KEY(registration_id) REFERENCES registrations (id)
+);
+
+CREATE TABLE cross_deliveries (
+    cross_test_id UUID NOT NULL,
+    dispute_id UUID NOT NULL,
+    number INTEGER NOT NULL,
+    sha256 BYTEA NOT NULL,
+    size_bytes BIGINT NOT NULL,
+    program_sha256 BYTEA,
+    model_index BIGINT NOT NULL,
+    is_told BOOLEAN NOT NULL,
+    id UUID NOT NULL,
+    vendor_id UUID NOT NULL,
+    registration_id UUID NOT NULL,
+    queue TEXT NOT NULL,
+    order_json JSONB NOT NULL,
+    sealed_key BYTEA NOT NULL,
+    state TEXT NOT NULL,
+    job_id BIGINT,
+    attempt INTEGER NOT NULL,
+    progress JSONB NOT NULL,
+    report JSONB,
+    error JSONB,
+    created_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    updated_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    CONSTRAINT pk_cross_deliveries PRIMARY KEY (id),
+    CONSTRAINT uq_cross_deliveries_cross_test_id_dispute_id_number UNIQUE (cross_test_id, dispute_id, number),
+    CONSTRAINT ck_cross_deliveries_number_from_one CHECK (number >= 1),
+    CONSTRAINT ck_cross_deliveries_sha256_size CHECK (octet_length(sha256) = 32),
+    CONSTRAINT ck_cross_deliveries_program_sha256_size CHECK (octet_length(program_sha256) = 32),
+    CONSTRAINT ck_cross_deliveries_state_known CHECK (state IN ('queued', 'running', 'done', 'failed', 'cancelled')),
+    CONSTRAINT fk_cross_deliveries_cross_test_id_cross_tests FOREIGN KEY(cross_test_id) REFERENCES cross_tests (id),
+    CONSTRAINT fk_cross_deliveries_dispute_id_disputes FOREIGN KEY(dispute_id) REFERENCES disputes (id),
+    CONSTRAINT fk_cross_deliveries_model_index_log_entries FOREIGN KEY(model_index) REFERENCES log_entries (index),
+    CONSTRAINT fk_cross_deliveries_vendor_id_vendors FOREIGN KEY(vendor_id) REFERENCES vendors (id),
+    CONSTRAINT fk_cross_deliveries_registration_id_registrations FOREIGN KEY(registration_id) REFERENCES registrations (id)
 );
 
 CREATE TABLE openings (

@@ -6,6 +6,7 @@ import pytest
 from alembic import command
 from sqlalchemy import CheckConstraint, text
 
+import app.db.cross_test_tables
 import app.db.derivation_tables  # its tables stand beside the others
 import app.db.lifecycle_tables
 import app.db.notice_tables
