@@ -19,6 +19,7 @@ from app.keys.cover_set import CoverSet, CoverTable, LabelledCoverSet, ShownCove
 from app.keys.key_file import PlainKey, PlainKeyB, SealedKey
 from app.keys.statement import Statement
 from app.protocol.bundle import Course, EvidenceList, Index, Openings
+from app.protocol.cross_test import Mark, Party, Repeated
 from app.protocol.derivation import DerivationHead, DerivationQuery, MetadataAnswer
 from app.protocol.figures import Standing, Trust
 from app.protocol.interface import Interface, InterfaceOrigin
@@ -81,6 +82,9 @@ RECORDS: tuple[type[Record], ...] = (
         AnswerFile,
         StepList,
         Revealed,
+        Party,
+        Repeated,
+        Mark,
         Policy,
         Interface,
         InterfaceOrigin,

@@ -14,7 +14,7 @@ from app.errors import Malformed, ProofError
 from app.merkle.checkpoint import parse_verifier_key
 from app.protocol.assessment import expect
 from app.protocol.bundle import MAX_FILE_BYTES, Checked, check_bundle
-from app.protocol.records import BITS, AnswerRecord, ModelEntry, NoticeRecord
+from app.protocol.records import BITS, AnswerRecord, CrossTestEntry, ModelEntry, NoticeRecord
 from app.protocol.steps import check_steps as hold_steps
 from app.protocol.vectors import find_difference
 from app.protocol.verdict import decide
@@ -115,7 +115,7 @@ def _delivered(checked: Checked) -> Mapping[str, object]:
 
 
 def check_steps(steps: Steps, log_key: LogKeyOption = "", as_json: JsonFlag = False) -> None:
-    """Hold what the accused was told, answered and asked for against the log, offline.
+    """Hold what the accused was told, answered and asked for, and tests of two registrants' models, against the log, offline.
 
     The file is the one of a dispute's link. Exit status as of `check`.
     """
@@ -128,6 +128,11 @@ def check_steps(steps: Steps, log_key: LogKeyOption = "", as_json: JsonFlag = Fa
             "second_run_of": notice.second_run,
             "steps": [f"{number} {entry.NAME} {entry.time}" for number, entry in checked.entries.items()],
             "answers": [record.words for record in checked.records.values() if isinstance(record, AnswerRecord)],
+            "cross_tests": [
+                _cross_test(number, entry, notice.filing)
+                for number, entry in checked.entries.items()
+                if isinstance(entry, CrossTestEntry)
+            ],
             "log": checked.checkpoint.origin,
             "log_size": checked.checkpoint.size,
             "authenticated": checked.is_authenticated,
@@ -137,6 +142,14 @@ def check_steps(steps: Steps, log_key: LogKeyOption = "", as_json: JsonFlag = Fa
         if not as_json:
             console.print("consistent, log not authenticated: give --log-key and compare the fingerprint")
         raise typer.Exit(EXIT_UNAUTHENTICATED)
+
+
+def _cross_test(number: int, entry: CrossTestEntry, filing: int) -> str:
+    """Say what a test of two registrants' models came to; its counts are the service's word."""
+    other = next(party for party in entry.parties if party.filing != filing)
+    first = [party.filing for party in entry.parties if party.is_first]
+    word = "not decided" if not first else "this filing's model is first" if filing in first else "the other's is first"
+    return f"{number} with filing {other.filing} (verdict {other.verdict}): {word}, {entry.reason}"
 
 
 def replay(

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from app.db.tables import DisputeRow, LogEntryRow, RegistrationRow, VendorRow
 from app.disputes.answers import Answer, answers_until, list_answers
 from app.disputes.course import load_statement, record_of
+from app.disputes.cross_tests import CrossTest, list_cross_tests
 from app.disputes.lifecycle import list_steps, may_be_named
 from app.disputes.links import find_link, load_notice, token_of
 from app.disputes.second_runs import SecondRun, ask_until, find_first_run, find_second_run
@@ -74,6 +75,7 @@ class Claim:
     first_run_token: str | None
     beacon_index: int | None
     deliveries: Sequence[Delivery]
+    cross_tests: Sequence[CrossTest]
     rights: Rights
 
 
@@ -115,6 +117,7 @@ def load_claim(session: Session, dispute: DisputeRow, now: datetime) -> Claim:
         first_run_token=None if first is None else token_of(first),
         beacon_index=registration.beacon_index,
         deliveries=list_deliveries(session, dispute),
+        cross_tests=list_cross_tests(session, dispute, now),
         rights=_rights(session, dispute, len(answers), second_run, now),
     )
 

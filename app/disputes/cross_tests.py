@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import exists, func, or_, select
+from sqlalchemy import and_, exists, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from app.db.cross_test_tables import CrossDeliveryRow, CrossTestRow
@@ -164,8 +164,11 @@ def place_conclusion(session: Session, cross_test_id: UUID) -> None:
 def find_due(session: Session, now: datetime) -> Sequence[UUID]:
     """Find open tests whose time is over, and those with a verdict that fell."""
     one, other = aliased(DisputeRow), aliased(DisputeRow)
-    stands = (one.verdict_index == CrossTestRow.one_verdict_index) & (
-        other.verdict_index == CrossTestRow.other_verdict_index
+    stands = and_(
+        one.verdict == "CONFIRMED",
+        one.verdict_index == CrossTestRow.one_verdict_index,
+        other.verdict == "CONFIRMED",
+        other.verdict_index == CrossTestRow.other_verdict_index,
     )
     awaited = exists().where(CrossDeliveryRow.cross_test_id == CrossTestRow.id, CrossDeliveryRow.state.in_(UNFINISHED))
     is_over = (CrossTestRow.until < now) & ~awaited | (CrossTestRow.until < now - timedelta(days=WAIT_DAYS))

@@ -24,6 +24,7 @@ from app.errors import NotFound, TrapstreetError
 from app.portal import (
     pages_account,
     pages_contacts,
+    pages_cross_tests,
     pages_disputes,
     pages_embeddings,
     pages_feeds,
@@ -77,6 +78,7 @@ ROUTERS = (
     pages_filing.router,
     pages_account.router,
     pages_contacts.router,
+    pages_cross_tests.router,
     pages_disputes.router,
     pages_embeddings.router,
     pages_feeds.router,

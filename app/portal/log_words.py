@@ -19,7 +19,7 @@ SHOWN_BYTES: Final = 20_000
 _UNSEEN: Final = ("Cc", "Cf", "Co", "Cs", "Zl", "Zp")
 
 # Fields that hold another entry's index.
-LINKS: Final = frozenset({"entry", "registration", "filing", "verdict", "second_run"})
+LINKS: Final = frozenset({"entry", "registration", "filing", "verdict", "second_run", "model", "head"})
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,12 @@ KINDS: Final[Mapping[str, Kind]] = {
         "The words are for the parties: the log holds only their hash. " + _BLIND,
     ),
     "second-run": Kind("Second run", "The accused asked for a second run of a dispute, with a fresh challenge."),
+    "cross-test": Kind(
+        "Test of two registrants' models",
+        "Two vendors' claims about one address were confirmed. The committed model of each was asked the other's triggers: a "
+        "model that was copied and marked again carries both marks. The counts are the service's word; whoever has the "
+        "models counts again.",
+    ),
 }
 
 

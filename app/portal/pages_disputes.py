@@ -26,16 +26,16 @@ from app.disputes.states import ASKING, DECIDED, FILED, WITHHELD_LIMIT, Needs
 from app.disputes.suspects import load_suspect
 from app.errors import Conflict, NotFound, TooLarge
 from app.people.sessions import Visitor
-from app.portal.forms import Form
+from app.portal.forms import Form, Typed
 from app.portal.rendering import render
 from app.portal.verdict_files import verdict_html, verdict_pdf
 from app.portal.verdict_plots import evidence_plot
 from app.portal.verdict_told import MAX_READ_BUNDLE_BYTES, ToldVerdict, VerdictShelf, log2_path
-from app.portal.verdict_words import REASONS, STATE_WORDS, VERDICT_WORDS
+from app.portal.verdict_words import CROSS_REASONS, REASONS, STATE_WORDS, VERDICT_WORDS
 from app.portal.visitors import Anyone, MayDispute, MayRead, may, vendor_of
 from app.registry.api_keys import DISPUTE, READ
 from app.registry.registrations import load_registration
-from app.web import InTransaction, Now, ServiceOf
+from app.web import InTransaction, Now, Service, ServiceOf
 
 router = APIRouter()
 
@@ -93,25 +93,7 @@ def page(
 ) -> Response:
     """Show a dispute: its course while it runs, then its verdict."""
     row = load_dispute(session, vendor_of(visitor), dispute_id)
-    about: dict[str, Any] = {
-        "row": row,
-        "record": record_of(row),
-        "suspect": load_suspect(session, row.vendor_id, row.suspect_id),
-        "registration": load_registration(session, row.vendor_id, row.registration_id),
-        "may_file": _may(visitor),
-    }
-    if row.bundle_sha256 is None:
-        statement = load_statement(session, row)
-        about |= {"root": statement.root.hex(), "limit": WITHHELD_LIMIT, "live": _running(session, row)}
-        return render(request, "disputes_running.html", visitor=visitor, **about)
-    try:
-        told: ToldVerdict | None = _verdicts.read(service.store, row.bundle_sha256)
-    except TooLarge:
-        # The row says the verdict; everything else is in the bundle, which is downloaded in pieces.
-        told = None
-    words = (VERDICT_WORDS[row.verdict or ""], REASONS.get(row.reason or "", row.reason))
-    about |= _accused(session, row, now)
-    return render(request, "disputes_verdict.html", visitor=visitor, told=told, words=words, **about)
+    return show_dispute(request, visitor, session, service, row, now)
 
 
 @router.get("/disputes/{dispute_id:uuid}/live")
@@ -170,6 +152,41 @@ def pdf_file(dispute_id: UUID, visitor: MayRead, session: InTransaction, service
     """Give the verdict as a PDF."""
     row = load_dispute(session, vendor_of(visitor), dispute_id)
     return _file(verdict_pdf(_told(row, service)), "application/pdf", f"verdict-{row.id}.pdf")
+
+
+def show_dispute(
+    request: Request,
+    visitor: Visitor,
+    session: InTransaction,
+    service: Service,
+    row: DisputeRow,
+    now: datetime,
+    refused: tuple[UUID, Typed] | None = None,
+) -> Response:
+    """Show a dispute's page; `refused` is a form for a cross-test's model that was not taken."""
+    about: dict[str, Any] = {
+        "row": row,
+        "record": record_of(row),
+        "suspect": load_suspect(session, row.vendor_id, row.suspect_id),
+        "registration": load_registration(session, row.vendor_id, row.registration_id),
+        "may_file": _may(visitor),
+    }
+    if row.bundle_sha256 is None:
+        statement = load_statement(session, row)
+        about |= {"root": statement.root.hex(), "limit": WITHHELD_LIMIT, "live": _running(session, row)}
+        return render(request, "disputes_running.html", visitor=visitor, **about)
+    try:
+        told: ToldVerdict | None = _verdicts.read(service.store, row.bundle_sha256)
+    except TooLarge:
+        # The row says the verdict; everything else is in the bundle, which is downloaded in pieces.
+        told = None
+    words = (VERDICT_WORDS[row.verdict or ""], REASONS.get(row.reason or "", row.reason))
+    about |= _accused(session, row, now)
+    about |= {"cross_tests": about["claim"].cross_tests, "cross_reasons": CROSS_REASONS}
+    about["files_bytes"] = service.max_artifact_bytes
+    about["refused"], about["typed"] = refused or (None, Typed())
+    status = 200 if refused is None else 422
+    return render(request, "disputes_verdict.html", status=status, visitor=visitor, told=told, words=words, **about)
 
 
 def _told(row: DisputeRow, service: ServiceOf) -> ToldVerdict:

@@ -20,7 +20,7 @@ from app.errors import NotFound, Refused, TooLarge
 from app.portal.forms import FormWithFile, Typed
 from app.portal.rendering import render
 from app.portal.verdict_told import VerdictShelf
-from app.portal.verdict_words import REASONS, STEP_WORDS, VERDICT_WORDS
+from app.portal.verdict_words import CROSS_REASONS, REASONS, STEP_WORDS, VERDICT_WORDS
 from app.portal.visitors import Anyone
 from app.protocol.records import MAX_ANSWER_CHARACTERS, MAX_ANSWERS
 from app.storage.objects import iterate
@@ -153,5 +153,6 @@ def show_claim(
         typed=typed,
         limits=LIMITS | {"weights_bytes": service.max_artifact_bytes},
         step_words=STEP_WORDS,
+        cross_reasons=CROSS_REASONS,
         **_verdict(service, claim),
     )

@@ -84,12 +84,12 @@ def download_earlier_evidence(token: str, number: int, session: InTransaction, s
 def _take(service: Service, token: str, files: Mapping[str, BinaryIO], now: Now) -> None:
     if "weights" not in files:
         raise Malformed("choose the file with the weights", pointer="/weights")
-    digest = _digest_of(files["weights"])
+    digest = digest_of(files["weights"])
     with transaction(service.engine) as session:
         dispute = load_linked(session, token)
         verify_may_deliver(session, dispute, now)
         find_older_entry(session, dispute, digest)
-    stored = {name: put_stream(service.store, _pieces(files[name]), service.max_artifact_bytes) for name in files}
+    stored = {name: put_stream(service.store, pieces(files[name]), service.max_artifact_bytes) for name in files}
     # A crash here leaves blobs that nobody refers to.
     sha256, size_bytes = stored["weights"]
     program = stored["program"][0] if "program" in stored else None
@@ -99,14 +99,16 @@ def _take(service: Service, token: str, files: Mapping[str, BinaryIO], now: Now)
         deliver(session, dispute, delivered, now, secrets.token_bytes(ID_RANDOM_BYTES))
 
 
-def _digest_of(file: BinaryIO) -> bytes:
+def digest_of(file: BinaryIO) -> bytes:
+    """Give the SHA-256 of an open file."""
     digest = hashlib.sha256()
-    for piece in _pieces(file):
+    for piece in pieces(file):
         digest.update(piece)
     return digest.digest()
 
 
-def _pieces(file: BinaryIO) -> Iterator[bytes]:
+def pieces(file: BinaryIO) -> Iterator[bytes]:
+    """Read an open file from its beginning, piece by piece."""
     file.seek(0)
     while piece := file.read(READ_BYTES):
         yield piece

@@ -100,4 +100,30 @@ STEP_WORDS: Final = {
     "weights_delivered": "The accused delivered weights that were logged before the labels were drawn (delivery {number}).",
     "weights_compared": "The weights of delivery {number} repeated {repeated} of the endpoint's {answered} answers.",
     "weights_failed": "The weights of delivery {number} could not be compared.",
+    "cross_test_opened": (
+        "Another registrant's claim about this address was confirmed, too (entry {other_verdict}): both may deliver a model "
+        "that they committed to, until {until}."
+    ),
+    "cross_test_delivered": "The claimant delivered a committed model for the test with the other registrant's.",
+    "cross_test_failed": "A model that the claimant delivered for that test could not be asked.",
+    "cross_test_ended": (
+        "The test of both registrants' models with each other's secret inputs ended: {result} ({reason}; the other "
+        "verdict is entry {other_verdict})."
+    ),
+}
+
+# Why a test of two registrants' models ended as it did (docs/protocol.md section 10.1).
+CROSS_REASONS: Final = {
+    "one_carries_both": (
+        "One model carries both marks and the other only its own: a model that was copied and marked again carries both."
+    ),
+    "both_carry_both": "Both models carry both marks, so neither was there without the other.",
+    "none_carries_both": "Each model carries only its own mark, so neither shows that it was made from the other.",
+    "not_repeated": (
+        "A model answers less than 90 % of the ordinary inputs as the endpoint does, so it is not the model in question."
+    ),
+    "own_mark_missing": "A model does not carry the mark of the registrant that delivered it.",
+    "not_delivered": "Not both registrants delivered a model that could be asked in time. Nobody is judged by silence.",
+    "verdict_fell": "One of the two verdicts does not stand any more.",
+    "not_comparable": "The registrations are of models with other inputs or classes, so neither can be asked the other's.",
 }

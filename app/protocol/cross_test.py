@@ -3,9 +3,9 @@
 A thief that registers a mark of its own in a stolen model can be as early as the owner, or earlier. But its model came from
 the owner's and so carries both marks, and the owner's carries its own alone.
 
-Invariants: pure; whose outputs stand for which classes follows from the two statements, which nobody could fit to labels
-that were not drawn yet; a model counts only if it answers covers as the endpoint and carries the mark of its own party;
-whatever is not exactly one model with both marks against one with its own is not decided.
+Invariants: pure; which outputs stand for which classes follows from the two statements, each older than its own labels; a
+model counts only if it answers covers as the endpoint and carries the mark of its own party; whatever is not exactly one
+model with both marks against one with its own is not decided.
 Source: docs/protocol.md section 10.1.
 """
 
