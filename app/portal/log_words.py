@@ -116,19 +116,33 @@ def _shown(name: str, value: Any) -> Shown:
     match value:
         case dict() if value:
             return Shown(name, below=tuple(_cut(value)))
-        case list() if any(isinstance(item, dict | list) for item in value):
-            items = {str(number): item for number, item in enumerate(value)}
-            return Shown(name, below=tuple(_cut(items)))
         case list():
-            words = ", ".join(_text(item) for item in value[:SHOWN_ITEMS])
-            more = f", … and {len(value) - SHOWN_ITEMS} more" if len(value) > SHOWN_ITEMS else ""
-            return Shown(name, words + more or "none")
+            return _listed(name, value)
         case bool() | None:
             return Shown(name, _text(value))
         case int() if name in LINKS:
             return Shown(name, str(value), entry=value)
         case _:
             return Shown(name, _text(value))
+
+
+def _listed(name: str, value: list[Any]) -> Shown:
+    if not all(_is_count(item) for item in value) and any(isinstance(item, dict | list) for item in value):
+        return Shown(name, below=tuple(_cut({str(number): item for number, item in enumerate(value)})))
+    words = (" · " if value and _is_count(value[0]) else ", ").join(_line(item) for item in value[:SHOWN_ITEMS])
+    more = f", … and {len(value) - SHOWN_ITEMS} more" if len(value) > SHOWN_ITEMS else ""
+    return Shown(name, words + more or "none")
+
+
+def _line(item: Any) -> str:
+    if isinstance(item, dict):
+        return ", ".join(f"{visible(key)} {_text(each)}" for key, each in item.items())
+    return _text(item)
+
+
+def _is_count(item: Any) -> bool:
+    """Tell whether an object holds numbers and yes or no alone: one line is read more easily than a table in a table."""
+    return isinstance(item, dict) and bool(item) and all(isinstance(each, int) for each in item.values())
 
 
 def _cut(value: Mapping[str, Any]) -> Iterator[Shown]:

@@ -29,6 +29,7 @@ from app.jobs.queue import (
     find_state,
 )
 from app.log.store import load_entry
+from app.people.persons import AUDITOR, OWNER
 from app.protocol.records import CrossTestEntry, parse_entry
 from app.protocol.steps import check_steps
 from app.storage.archive import unpack
@@ -202,6 +203,21 @@ def test_what_is_no_older_model_of_ones_own_is_refused(contest: Contest):
     assert contest.tests_of("owner")[0]["models"] == []
 
 
+def test_who_may_not_deliver_is_told_so_before_a_byte_is_read(contest: Contest, browser: Any, service: Service):
+    (test,) = contest.tests_of("owner")
+    path = f"/disputes/{contest.disputes['owner']['id']}/cross-tests/{test['id']}/model"
+    for claimant, role, status in ((contest.owner, AUDITOR, 403), (contest.thief, OWNER, 404)):
+        with opened(browser, origin_of(service)) as tab:
+            sign_in(tab, service, vendor_id_of(claimant), role=role)
+            file = {"name": "w", "mimeType": "application/octet-stream", "buffer": contest.files["owner's"]}
+            headers = {"Origin": tab.origin}
+            sent = tab.page.request.post(tab.origin + path, multipart={"weights": file}, headers=headers)
+            assert sent.status == status
+            shown = tab.page.request.get(tab.origin + path.partition("/cross-tests")[0])
+            assert "Deliver the model" not in shown.text()
+    assert contest.tests_of("owner")[0]["models"] == []
+
+
 def test_a_file_that_is_no_network_may_be_followed_by_one_from_the_page(
     contest: Contest, browser: Any, service: Service
 ):
@@ -264,6 +280,7 @@ def test_both_sides_the_accused_and_the_public_read_what_came_of_it(contest: Con
         page = tab.go(f"/log/{index}")
         assert "Test of two registrants' models" in page.inner_text("main")
         tab.check()
+        tab.check_phone()
         sign_in(tab, service, vendor_id_of(contest.owner))
         page = tab.go(f"/disputes/{contest.disputes['owner']['id']}")
         assert "First: your model." in page.inner_text("main")

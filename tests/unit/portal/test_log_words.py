@@ -10,12 +10,19 @@ def test_every_kind_of_entry_has_its_words_and_no_other():
 
 
 def test_fields_are_shown_in_their_order_with_what_lies_below_and_the_entries_they_point_to():
-    shown = show_record({"filing": 3, "asked": 3, "record": {"a": [1, "b"], "c": [{"d": True}]}, "none": None, "e": []})
+    shown = show_record({"filing": 3, "asked": 3, "record": {"a": [1, "b"], "c": [{"d": None}]}, "none": None, "e": []})
     assert [one.name for one in shown] == ["filing", "asked", "record", "none", "e"]
     assert (shown[0].entry, shown[1].entry, shown[1].text) == (3, None, "3")
     assert shown[2].below[0].text == "1, b"
-    assert shown[2].below[1].below[0].below[0].text == "yes"
+    assert shown[2].below[1].below[0].below[0].text == "none"
     assert (shown[3].text, shown[4].text) == ("none", "none")
+
+
+def test_counts_stand_in_one_line():
+    (covers,) = show_record({"covers": [{"answered": 64, "repeated": 60}, {"answered": 9, "is_first": True}]})
+    assert (covers.text, covers.below) == ("answered 64, repeated 60 · answered 9, is_first yes", ())
+    (named,) = show_record({"families": [{"name": "a", "start": 0}]})
+    assert named.below[0].below[0].text == "a"
 
 
 def test_long_values_are_cut_and_say_so():
