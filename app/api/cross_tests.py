@@ -29,7 +29,7 @@ Disputer = Annotated[Caller, Depends(require(DISPUTE), scope="function")]
 
 
 class ModelBody(Body):
-    """A model that you committed to before the other registrant's labels could be known."""
+    """A model that you committed to before the other registrant filed its dispute."""
 
     sha256: Hex32 = Field(description="SHA-256 of an uploaded artifact: weights (safetensors) or a program (.pt2).")
     program: Hex32 | None = Field(None, description="Weights of an exported program (.pt2) need it again.")
@@ -83,7 +83,7 @@ class CrossTestView(Answer):
     other_vendor: str
     other_registration: LogNumber
     other_verdict: LogNumber
-    labels_from: LogNumber = Field(description="Your model's entry has to be older than this one.", examples=[12])
+    other_filing: LogNumber = Field(description="Your model's entry has to be older than this one.", examples=[12])
     models: list[ModelView]
     own: PartyView | None = Field(description="Null until the test has ended.")
     other: PartyView | None
@@ -139,7 +139,7 @@ def _view(found: CrossTest) -> CrossTestView:
         other_vendor=found.vendor,
         other_registration=found.registration_index,
         other_verdict=found.verdict_index,
-        labels_from=found.labels_from,
+        other_filing=found.filing_index,
         models=[ModelView.model_validate(sent) for sent in found.deliveries],
         own=_party(found.own, found.places),
         other=_party(found.other, found.places),

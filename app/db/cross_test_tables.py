@@ -43,7 +43,7 @@ class CrossTestRow(Base):
 class CrossDeliveryRow(OrderRow):
     """A committed model that a party delivered, and what it answered; an order without a key, which nobody needs for it.
 
-    `dispute_id` is the party's own; `model_index` is the model's entry, older than the first labels of the other's dispute.
+    `dispute_id` is the party's own; `model_index` is the model's entry, older than the other's filing.
     `is_told`: the party was told that its model could not be asked.
     """
 

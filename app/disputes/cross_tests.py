@@ -5,7 +5,7 @@ worker (app.embedding.white_box.cross_test_job); prepared for it and judged by `
 
 Invariants: a pair of disputes of two vendors is tested once; whoever changes a cross-test holds both disputes' locks, the
 one that was filed first first; nothing is stored before the log is seen to hold the file's digest, as this vendor's, from
-before the other's first labels; a party delivers until one model of its could be asked, and that one stays.
+before the other's filing; a party delivers until one model of its could be asked, and that one stays.
 Source: docs/protocol.md section 10.1.
 Trust: of the other party a vendor learns its name and what stands in the log; the files are for the court alone.
 """
@@ -21,7 +21,6 @@ from sqlalchemy.orm import Session, aliased
 
 from app.db.cross_test_tables import CrossDeliveryRow, CrossTestRow
 from app.db.tables import (
-    BlockRow,
     DisputeRow,
     EmbeddingRow,
     ModelCommitmentRow,
@@ -85,7 +84,6 @@ class CrossTest:
     filing_index: int
     verdict_index: int
     own_verdict_index: int
-    labels_from: int
     may_deliver: bool
     deliveries: Sequence[Sent]
     result: str
@@ -226,9 +224,10 @@ def verify_may_deliver(session: Session, dispute: DisputeRow, row: CrossTestRow,
 
 
 def find_committed(session: Session, dispute: DisputeRow, row: CrossTestRow, sha256: bytes) -> int:
-    """Find the party's own `model` entry of a file that is older than the other's first labels.
+    """Find the party's own `model` entry of a file that is older than the other's filing.
 
-    Else the party could have trained away what it saw opened. Raises: PolicyRefused with what the log holds instead.
+    Behind it triggers are sent to the endpoint: whoever runs that could train them away. Raises: PolicyRefused with what the
+    log holds instead.
     """
     indices = _own_entries(session, dispute.vendor_id, sha256)
     if not indices:
@@ -237,23 +236,14 @@ def find_committed(session: Session, dispute: DisputeRow, row: CrossTestRow, sha
             "committed to before counts, and a file that was changed since has another SHA-256",
             pointer="/sha256",
         )
-    head = first_head(session, _sides(session, dispute, row)[1][0])
-    if indices[0] >= head:
+    filing = _sides(session, dispute, row)[1][0].filing_index
+    if indices[0] >= filing:
         raise PolicyRefused(
-            f"this file was logged too late: your first model entry of it is {indices[0]}, and labels of the other "
-            f"registrant's dispute could be known from entry {head} on",
+            f"this file was logged too late: your first model entry of it is {indices[0]}, and the other registrant filed "
+            f"its dispute in entry {filing}",
             pointer="/sha256",
         )
     return indices[0]
-
-
-def first_head(session: Session, dispute: DisputeRow) -> int:
-    """Give the entry behind which labels of a confirmed dispute were opened."""
-    heads = select(func.min(BlockRow.entry_index)).where(BlockRow.dispute_id == dispute.id)
-    head = session.scalar(heads)
-    if head is None:
-        raise AssertionError("a dispute is confirmed by blocks that were asked")
-    return int(head)
 
 
 def deliver_model(
@@ -360,7 +350,6 @@ def _shown(session: Session, dispute: DisputeRow, row: CrossTestRow, now: dateti
         filing_index=other.filing_index,
         verdict_index=other_verdict,
         own_verdict_index=own_verdict,
-        labels_from=first_head(session, other),
         may_deliver=_may_deliver(session, dispute, row, now),
         deliveries=list_sent(session, row, dispute.id),
         result=row.result or "",

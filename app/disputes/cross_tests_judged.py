@@ -29,7 +29,6 @@ from app.disputes.course import load_statement
 from app.disputes.cross_tests import (
     WAIT_DAYS,
     find_opponents,
-    first_head,
     is_standing,
     lock_pair,
     open_cross_test,
@@ -123,7 +122,7 @@ def conclude_cross_test(judge: Judge, attempt: Attempt, cross_test_id: UUID) -> 
         _tell_of_failures(session, row, judge.now())
         if {delivery.id for delivery in _deliveries(session, row, "done")} - weighed.keys():
             return  # its own job comes
-        parties = _parties(session, row, pair, list(weighed.values()))
+        parties = _parties(row, pair, list(weighed.values()))
         outcome = _outcome(session, row, pair, parties, judge.now())
         if outcome is not None:
             _log(session, judge, row, pair, parties, outcome)
@@ -174,9 +173,7 @@ def own_classes(own: Statement, evidence: Evidence) -> tuple[int, ...]:
     return found
 
 
-def _parties(
-    session: Session, row: CrossTestRow, pair: Sequence[DisputeRow], weighed: Sequence[Weighed]
-) -> tuple[Party, ...]:
+def _parties(row: CrossTestRow, pair: Sequence[DisputeRow], weighed: Sequence[Weighed]) -> tuple[Party, ...]:
     verdicts = (row.one_verdict_index, row.other_verdict_index)
     parties = []
     for dispute, verdict in zip(pair, verdicts, strict=True):
@@ -185,7 +182,6 @@ def _parties(
             Party(
                 filing=dispute.filing_index,
                 verdict=verdict,
-                head=first_head(session, dispute),
                 model=None if mine is None else mine.delivery.model_index,
                 sha256=b"" if mine is None else mine.delivery.sha256,
                 covers=() if mine is None else mine.report.covers,

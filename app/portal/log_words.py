@@ -19,7 +19,7 @@ SHOWN_BYTES: Final = 20_000
 _UNSEEN: Final = ("Cc", "Cf", "Co", "Cs", "Zl", "Zp")
 
 # Fields that hold another entry's index.
-LINKS: Final = frozenset({"entry", "registration", "filing", "verdict", "second_run", "model", "head"})
+LINKS: Final = frozenset({"entry", "registration", "filing", "verdict", "second_run", "model"})
 
 
 @dataclass(frozen=True)

@@ -63,14 +63,12 @@ class Mark(Record):
 class Party(Record):
     """One side of a cross-test: its dispute in the log, and what its model answered.
 
-    `head` is the first `block` entry of its filing: what the other party delivers was logged before. `model` is the entry of
-    what this party delivered, null if it delivered nothing that could be asked; then there are no counts. `covers` and
-    `marks` hold one item for each transcript, in the order of the parties.
+    `model` is the entry of what it delivered, older than the other's filing; null if it delivered nothing that could be
+    asked, and then there are no counts. `covers` and `marks` hold one item for each transcript, in the order of the parties.
     """
 
     filing: int = field(metadata=as_form(integer(0)))
     verdict: int = field(metadata=as_form(integer(0)))
-    head: int = field(metadata=as_form(integer(0)))
     model: int | None = field(metadata=as_form(nullable(integer(0))))
     sha256: bytes = field(metadata=as_form(octets(32, or_empty=True)))
     covers: tuple[Repeated, ...] = field(metadata=as_form(sequence(Repeated.form(), 0, 2)))

@@ -2,7 +2,7 @@
 
 No verdict reads any of it. The files are `steps.json`, `entries/<index>.json` and `receipts/<index>.txt` of the filing, its
 notice, answers, request and verdict, and `records/<index>.json`, what notice and answers hide. With a test of two
-registrants' models come its entry and those that it names: verdict, first head and model of each party.
+registrants' models come its entry and those that it names: verdict and model of each party.
 
 Invariants: pure; nothing is missing, extra or free: what cannot be held against the log is refused.
 Source: docs/protocol.md sections 6.1 and 10.1.
@@ -21,7 +21,6 @@ from app.protocol.records import (
     MAX_ANSWERS,
     AnswerEntry,
     AnswerRecord,
-    BlockEntry,
     CrossTestEntry,
     Entry,
     FilingEntry,
@@ -34,8 +33,8 @@ from app.protocol.records import (
     verify_hidden,
 )
 
-# Filing, notice, request and verdict beside the answers; of a cross-test its entry, and of each party three at most.
-_MAX_ENTRIES = MAX_ANSWERS + 4 + 7 * MAX_CROSS_TESTS
+# Filing, notice, request and verdict beside the answers; of a cross-test its entry, and of each party two at most.
+_MAX_ENTRIES = MAX_ANSWERS + 4 + 5 * MAX_CROSS_TESTS
 
 
 @dataclass(frozen=True)
@@ -166,7 +165,7 @@ def _check_order(listed: StepList, entries: Mapping[int, Entry]) -> None:
 
 def named_entries(entry: CrossTestEntry, filing: int) -> set[int]:
     """Give what must stand beside a cross-test, seen from one of its filings, whose own verdict is a step of its own."""
-    named = {number for party in entry.parties for number in (party.verdict, party.head, party.model)}
+    named = {number for party in entry.parties for number in (party.verdict, party.model)}
     return {number for number in named if number is not None} - {
         party.verdict for party in entry.parties if party.filing == filing
     }
@@ -189,11 +188,9 @@ def _check_cross_tests(filing: int, entries: Mapping[int, Entry]) -> set[int]:
 
 
 def _check_party(number: int, party: Party, other: Party, entries: Mapping[int, Entry]) -> None:
-    verdict, head = entries.get(party.verdict), entries.get(party.head)
+    verdict = entries.get(party.verdict)
     if not isinstance(verdict, VerdictEntry) or (verdict.filing, verdict.verdict) != (party.filing, "CONFIRMED"):
         raise ProofError(f"the cross-test in entry {number} names no confirmed verdict on filing {party.filing}")
-    if not isinstance(head, BlockEntry) or head.filing != party.filing:
-        raise ProofError(f"the cross-test in entry {number} names no block of filing {party.filing}")
     if number < party.verdict:
         raise ProofError(f"the cross-test in entry {number} is older than the verdict in entry {party.verdict}")
     if party.model is None:
@@ -201,10 +198,8 @@ def _check_party(number: int, party: Party, other: Party, entries: Mapping[int, 
     model = entries.get(party.model)
     if not isinstance(model, ModelEntry) or model.sha256 != party.sha256:
         raise ProofError(f"the cross-test in entry {number} names no model entry of filing {party.filing}'s model")
-    if party.model >= other.head:
-        raise ProofError(
-            f"the model in entry {party.model} was logged after labels of filing {other.filing} could be known"
-        )
+    if party.model >= other.filing:
+        raise ProofError(f"the model in entry {party.model} was logged after filing {other.filing} was made")
 
 
 def _check_outcome(number: int, entry: CrossTestEntry) -> None:

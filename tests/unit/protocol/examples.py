@@ -39,7 +39,6 @@ CROSS_TEST = CrossTestEntry(
         Party(
             filing=2,
             verdict=7,
-            head=5,
             model=1,
             sha256=sha256(b"the owner's model"),
             covers=(Repeated(50, 50), Repeated(48, 50)),
@@ -49,7 +48,6 @@ CROSS_TEST = CrossTestEntry(
         Party(
             filing=9,
             verdict=14,
-            head=12,
             model=4,
             sha256=sha256(b"the thief's model"),
             covers=(Repeated(49, 50), Repeated(50, 50)),

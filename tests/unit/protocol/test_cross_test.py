@@ -22,11 +22,11 @@ def mark(*, carried):
 
 def party(*carried, covers=ALIKE, **changes):
     marks = tuple(mark(carried=each) for each in carried)
-    made = Party(2, 7, 4, 1, bytes(32), covers, marks, is_first=False)
+    made = Party(2, 7, 1, bytes(32), covers, marks, is_first=False)
     return replace(made, **changes)
 
 
-ABSENT = Party(2, 7, 4, None, b"", (), (), is_first=False)
+ABSENT = Party(2, 7, None, b"", (), (), is_first=False)
 
 
 @pytest.mark.parametrize(

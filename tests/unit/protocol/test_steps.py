@@ -168,7 +168,7 @@ def test_a_notice_that_stands_where_an_answer_was_is_refused():
     assert refused(files | {"records/3.json": files["records/2.json"]})
 
 
-# A cross-test of filing 2, whose steps these are, with filing 4. The models are logged before all of it.
+# A cross-test of filing 3, whose steps these are, with filing 4. The models are logged before all of it.
 MODELS = [
     (ModelEntry, {"owner_key": bytes(32), "sha256": sha256(name), "signature": bytes(64)}) for name in (b"own", b"its")
 ]
@@ -176,8 +176,8 @@ OTHER = replace(RECORD, family="other")
 ALIKE = (Repeated(10, 10), Repeated(9, 10))
 CARRIES, LACKS = Mark(9, 9, is_carried=True), Mark(9, 1, is_carried=False)
 ABSENT = {"model": None, "sha256": b"", "covers": (), "marks": ()}
-OWN = Party(3, 8, 6, 1, sha256(b"own"), ALIKE, (CARRIES, LACKS), is_first=True)
-ITS = Party(4, 9, 7, 2, sha256(b"its"), ALIKE, (CARRIES, CARRIES), is_first=False)
+OWN = Party(3, 6, 1, sha256(b"own"), ALIKE, (CARRIES, LACKS), is_first=True)
+ITS = Party(4, 7, 2, sha256(b"its"), ALIKE, (CARRIES, CARRIES), is_first=False)
 TOLD_OF_3 = replace(NOTICE, filing=3, endpoint=RECORD.endpoint)
 
 
@@ -186,14 +186,12 @@ def cross_test(own=OWN, its=ITS, result="first", reason="one_carries_both"):
 
 
 def crossed(last=None, swap=None):
-    """Entries 1 to 10: two models, two filings, notice, two heads, two verdicts, the cross-test."""
+    """Entries 1 to 8: two models, two filings, notice, two verdicts, the cross-test."""
     steps = [
         *MODELS,
         filing(),
         filing(record_hash=OTHER.hidden_hash(BLIND)),
         notice(TOLD_OF_3, filing=3),
-        (BlockEntry, {"filing": 3, "block": 0, "head": bytes(32)}),
-        (BlockEntry, {"filing": 4, "block": 0, "head": bytes(32)}),
         verdict(filing=3, verdict="CONFIRMED"),
         verdict(filing=4, verdict="CONFIRMED", record=OTHER),
         last or cross_test(),
@@ -203,7 +201,7 @@ def crossed(last=None, swap=None):
     return steps
 
 
-def crossed_files(steps, entries=(1, 2, 3, 5, 6, 7, 8, 9, 10), records=None):
+def crossed_files(steps, entries=(1, 2, 3, 5, 6, 7, 8), records=None):
     """Write the steps of filing 3; the other filing is no entry of them."""
     files = files_of(steps, {5: TOLD_OF_3} if records is None else records, filing=3, entries=entries)
     listed = {"steps.json"} | {f"{kind}/{number}" for number in entries for kind in ("entries", "receipts", "records")}
@@ -212,7 +210,7 @@ def crossed_files(steps, entries=(1, 2, 3, 5, 6, 7, 8, 9, 10), records=None):
 
 def test_a_cross_test_holds_with_everything_that_it_names():
     checked = check_steps(crossed_files(crossed()), log_key=MemoryLog().public_key)
-    assert checked.entries[10].parties == (OWN, ITS)
+    assert checked.entries[8].parties == (OWN, ITS)
     turned = [replace(each, covers=each.covers[::-1], marks=each.marks[::-1]) for each in (ITS, OWN)]
     assert check_steps(crossed_files(crossed(cross_test(*turned))), log_key=None)
 
@@ -220,10 +218,10 @@ def test_a_cross_test_holds_with_everything_that_it_names():
 def test_an_undecided_cross_test_names_no_model_that_was_not_delivered():
     absent = replace(ITS, **ABSENT)
     undecided = cross_test(replace(OWN, is_first=False), absent, "not_decided", "not_delivered")
-    files = crossed_files(crossed(undecided), (1, 3, 5, 6, 7, 8, 9, 10))
-    assert check_steps(files, log_key=None).entries[10].reason == "not_delivered"
+    files = crossed_files(crossed(undecided), (1, 3, 5, 6, 7, 8))
+    assert check_steps(files, log_key=None).entries[8].reason == "not_delivered"
     fallen = cross_test(replace(OWN, is_first=False), ITS, "not_decided", "verdict_fell")
-    assert check_steps(crossed_files(crossed(fallen)), log_key=None).entries[10].reason == "verdict_fell"
+    assert check_steps(crossed_files(crossed(fallen)), log_key=None).entries[8].reason == "verdict_fell"
 
 
 @pytest.mark.parametrize(
@@ -233,12 +231,10 @@ def test_an_undecided_cross_test_names_no_model_that_was_not_delivered():
         (cross_test(reason="both_carry_both"), "give first: one_carries_both"),
         (cross_test(reason="verdict_fell"), "give first: one_carries_both"),
         (cross_test(replace(OWN, covers=(Repeated(8, 10), Repeated(9, 10)))), "give not_decided: not_repeated"),
-        (cross_test(replace(OWN, verdict=9)), "names no confirmed verdict on filing 3"),
+        (cross_test(replace(OWN, verdict=7)), "names no confirmed verdict on filing 3"),
         (cross_test(replace(OWN, verdict=3)), "names no confirmed verdict on filing 3"),
-        (cross_test(replace(OWN, head=7)), "names no block of filing 3"),
-        (cross_test(replace(OWN, head=8)), "names no block of filing 3"),
         (cross_test(replace(OWN, model=2)), "names no model entry of filing 3's model"),
-        (cross_test(replace(OWN, model=8)), "names no model entry of filing 3's model"),
+        (cross_test(replace(OWN, model=6)), "names no model entry of filing 3's model"),
         (cross_test(replace(OWN, filing=1), replace(ITS, filing=2)), "is of other filings"),
     ],
 )
@@ -248,20 +244,17 @@ def test_a_cross_test_that_its_entries_contradict_is_refused(last, reason):
 
 def test_a_cross_test_on_another_verdict_or_before_it_is_refused():
     void = verdict(filing=4, verdict="VOID", record=OTHER)
-    assert "no confirmed verdict on filing 4" in refused(crossed_files(crossed(swap={9: void})))
-    early = crossed(swap={9: cross_test(replace(OWN), replace(ITS, verdict=10))})
+    assert "no confirmed verdict on filing 4" in refused(crossed_files(crossed(swap={7: void})))
+    early = crossed(swap={7: cross_test(OWN, replace(ITS, verdict=8))})
     early[-1] = verdict(filing=4, verdict="CONFIRMED", record=OTHER)
     assert "is older than the verdict" in refused(crossed_files(early))
 
 
-def test_a_model_that_was_logged_after_the_other_partys_head_is_refused():
-    late = [
-        *crossed()[:-1],
-        (ModelEntry, {"owner_key": bytes(32), "sha256": sha256(b"late"), "signature": bytes(64)}),
-        cross_test(its=replace(ITS, model=10, sha256=sha256(b"late"))),
-    ]
-    files = crossed_files(late, (1, 3, 5, 6, 7, 8, 9, 10, 11))
-    assert "after labels of filing 3 could be known" in refused(files)
+def test_a_model_that_was_logged_after_the_others_filing_is_refused():
+    late = crossed(cross_test(its=replace(ITS, model=4, filing=2)), swap={4: MODELS[1], 2: filing()})
+    late[6] = verdict(filing=2, verdict="CONFIRMED", record=OTHER)
+    files = crossed_files(late, (1, 3, 4, 5, 6, 7, 8))
+    assert "logged after filing 3 was made" in refused(files)
 
 
 def test_a_notice_from_before_the_filing_is_refused():

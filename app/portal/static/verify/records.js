@@ -168,7 +168,6 @@ const party = record(
   {
     filing: index,
     verdict: index,
-    head: index,
     model: nullable(index),
     sha256: octets(32, { orEmpty: true }),
     covers: sequence(repeated, 0, 2),
