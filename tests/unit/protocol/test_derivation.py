@@ -368,6 +368,19 @@ def test_each_fault_of_a_derivation_is_found(name):
     assert expected in fault
 
 
+def test_what_got_no_answer_is_recorded_as_such_and_paid_for():
+    silence = {"status": None, "error": "timeout", "response": b""}
+    queries = tuple(replace(query, **silence) if query.candidate == 0 else query for query in DERIVATION.queries)
+    given = (EVIDENCE.statement, EVIDENCE.covers, JsonCodec())
+    paid = replace(DERIVATION.head, bits=8 + 2)
+    verify_derivation(replace(DERIVATION, head=paid, queries=queries), *given)
+    with pytest.raises(ProofError, match="costs something else"):
+        verify_derivation(replace(DERIVATION, queries=queries), *given)
+    with pytest.raises(ProofError, match="without its response"):
+        wordless = tuple(replace(query, error="") if query.candidate == 0 else query for query in queries)
+        verify_derivation(replace(DERIVATION, head=paid, queries=wordless), *given)
+
+
 def test_an_interface_that_the_rule_does_not_give_is_found():
     label_map = {"by": "explicit", "map": {"class 0": ["class 1"], "class 1": ["class 0"]}}
     swapped = replace(DERIVATION.head.interface, label_map=label_map)
