@@ -376,8 +376,8 @@ def test_what_got_no_answer_is_recorded_as_such_and_paid_for():
     verify_derivation(replace(DERIVATION, head=paid, queries=queries), *given)
     with pytest.raises(ProofError, match="costs something else"):
         verify_derivation(replace(DERIVATION, queries=queries), *given)
+    wordless = tuple(replace(query, error="") if query.candidate == 0 else query for query in queries)
     with pytest.raises(ProofError, match="without its response"):
-        wordless = tuple(replace(query, error="") if query.candidate == 0 else query for query in queries)
         verify_derivation(replace(DERIVATION, head=paid, queries=wordless), *given)
 
 
