@@ -31,6 +31,7 @@ from app.embedding.data import (
     shuffled_batches,
 )
 from app.embedding.networks import MarkedNetwork
+from app.embedding.optimizer import Descent
 from app.embedding.precision import autocast_for, prefer_layout
 from app.embedding.ranks import ALONE, Ranks
 from app.embedding.recipe import MICRO, MILLI, Recipe
@@ -40,8 +41,6 @@ from app.errors import TrainingFailed
 # `_warn_if_full` for where the figures come from.
 WARN_AT_SHARE = 0.5
 WARN_BELOW = 0.25
-
-MOMENTUM = "momentum_buffer"
 
 # What of a run's numbers its checkpoint holds.
 COUNTERS = ("epoch", "position", "steps", "matches", "matches_half_way")
@@ -86,9 +85,9 @@ class TrainingRun:
         self.trigger_inputs = network_input(data.triggers.inputs)
         self.trigger_rows = RowStream(data.triggers.count, recipe.triggers_per_batch, self.mixing)
         self.autocast = autocast_for(recipe, self.device, network)
-        self.optimizer = torch.optim.SGD(
+        self.optimizer = Descent(
             network.parameters(),
-            lr=recipe.learning_rate(0),
+            rate=recipe.learning_rate(0),
             momentum=recipe.momentum_millis / MILLI,
             weight_decay=recipe.weight_decay_micros / MICRO,
         )
@@ -118,7 +117,7 @@ class TrainingRun:
             if not self.position:
                 self.epoch += 1
                 self._order_state = self.order.get_state()
-            self.optimizer.param_groups[0]["lr"] = self.recipe.learning_rate(self.epoch - 1)
+            self.optimizer.rate = self.recipe.learning_rate(self.epoch - 1)
             self.network.train()
             for number, rows in enumerate(self._epoch_rows()):
                 if number < self.position:
@@ -142,7 +141,7 @@ class TrainingRun:
     def step(self, loss: Tensor) -> None:
         """Let the optimizer use the gradients; `loss` is what the progress shows."""
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.clear_gradients()
         self.total_loss += loss.detach()
         self.steps += 1
 
@@ -224,7 +223,7 @@ class TrainingRun:
     def _snapshot(self) -> Snapshot:
         tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
         for number, parameter in enumerate(self.network.parameters()):
-            momentum = self.optimizer.state[parameter].get(MOMENTUM)
+            momentum = self.optimizer.momenta.get(parameter)
             if momentum is not None:
                 tensors[f"momentum.{number}"] = momentum
         tensors |= {
@@ -251,7 +250,7 @@ class TrainingRun:
         for number, parameter in enumerate(self.network.parameters()):
             if f"momentum.{number}" in kept:
                 momentum = torch.empty_like(parameter).copy_(kept[f"momentum.{number}"])
-                self.optimizer.state[parameter][MOMENTUM] = momentum
+                self.optimizer.momenta[parameter] = momentum
         torch.set_rng_state(kept["random.global"])
         if self.device.type == "cuda":
             torch.cuda.set_rng_state(kept["random.device"], self.device)

@@ -100,7 +100,7 @@ def test_foreseeing_goes_no_farther_and_weighs_no_more_than_it_may():
     for weights in parameters:
         weights.grad = torch.ones_like(weights)
     training.optimizer.step()
-    training.optimizer.state[parameters[0]]["momentum_buffer"] *= 1e6
+    training.optimizer.momenta[parameters[0]] *= 1e6
     lengths = [weights.norm() for weights in parameters]
     before = [weights.detach().clone() for weights in parameters]
     moves = auto.move_ahead(training, parameters)

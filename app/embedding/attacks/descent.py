@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from app.embedding.data import LabelledSet, augment, draw_augmentation, network_input, seeded, shuffled_batches
 from app.embedding.networks import MarkedNetwork
+from app.embedding.optimizer import Descent
 from app.embedding.precision import lay_out, prefer_layout
 from app.errors import TrainingFailed
 
@@ -63,13 +64,13 @@ def descend(
     """
     device = inputs.device
     order, augmentation = seeded(effort.seed), seeded(effort.seed + 1)
-    optimizer = torch.optim.SGD(network.parameters(), lr=course.rate, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
+    optimizer = Descent(network.parameters(), rate=course.rate, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
     kept = zeros_kept(network)
     prefer_layout(network)
     for epoch in range(course.epochs):
         network.train()
         if course.falling:
-            optimizer.param_groups[0]["lr"] = course.rate * (1 + math.cos(math.pi * epoch / course.epochs)) / 2
+            optimizer.rate = course.rate * (1 + math.cos(math.pi * epoch / course.epochs)) / 2
         total_loss = torch.zeros((), device=device)
         for batch in shuffled_batches(inputs.shape[0], effort.batch_size, order):
             rows = batch.to(device)
@@ -78,7 +79,7 @@ def descend(
             with torch.autocast(device.type, torch.bfloat16, enabled=effort.half):
                 logits = network(seen)
             loss = loss_of(rows, seen, logits.float())
-            optimizer.zero_grad(set_to_none=True)
+            optimizer.clear_gradients()
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             nn.utils.clip_grad_norm_(network.parameters(), GRADIENT_NORM)
             optimizer.step()

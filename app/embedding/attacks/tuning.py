@@ -16,6 +16,7 @@ from app.embedding.attacks.descent import MOMENTUM, WEIGHT_DECAY, Course, Effort
 from app.embedding.attacks.heads import check_head, fresh_head, head_features, head_of, with_head
 from app.embedding.data import LabelledSet, seeded, shuffled_batches
 from app.embedding.networks import MarkedNetwork
+from app.embedding.optimizer import Descent
 
 
 def tune(
@@ -41,12 +42,12 @@ def _tune_head(
     features = head_features(network, data.inputs)  # (N, D)
     head, order = deepcopy(head_of(network)), seeded(effort.seed)
     kept = head.weight.detach() != 0  # what was pruned stays pruned
-    optimizer = torch.optim.SGD(head.parameters(), lr=rate, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
+    optimizer = Descent(head.parameters(), rate=rate, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
     for epoch in range(effort.epochs):
         for batch in shuffled_batches(data.count, effort.batch_size, order):
             rows = batch.to(features.device)
             loss = nn.functional.cross_entropy(head(features[rows]), data.labels[rows])
-            optimizer.zero_grad(set_to_none=True)
+            optimizer.clear_gradients()
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             optimizer.step()
             with torch.no_grad():

@@ -34,7 +34,7 @@ def train(run: TrainingRun) -> None:
         with clean_statistics(run.network, rows, counted=False):
             backward(cross_entropy(run.answer(inputs)[rows:], triggers.labels))
             moves = move_along_gradient(layers, EPSILON)
-            run.optimizer.zero_grad(set_to_none=True)
+            run.optimizer.clear_gradients()
             backward(ALPHA * cross_entropy(run.answer(inputs)[rows:], triggers.labels))
         move_back(layers, moves)
         loss = cross_entropy(run.answer(inputs), labels)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from app.embedding.methods.app import backward, move_back
-from app.embedding.run import MOMENTUM, TrainingRun
+from app.embedding.run import TrainingRun
 
 # How far ahead: momentum times this, as ten steps at a learning rate of 0.01 would go that found the same slope.
 AHEAD = 10 * 0.01
@@ -63,7 +63,7 @@ def move_ahead(run: TrainingRun, parameters: list[nn.Parameter]) -> list[Tensor]
     """Move the weights as the momentum points, if there is one yet; give the moves."""
     moves = []
     for weights in parameters:
-        momentum = run.optimizer.state[weights].get(MOMENTUM)
+        momentum = run.optimizer.momenta.get(weights)
         move = torch.zeros_like(weights) if momentum is None else -AHEAD * momentum
         length = move.norm()
         # A tensor throughout: asking for a number would wait for the device.
