@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -33,6 +32,7 @@ from app.signature import public_key_of, sign
 from app.storage.archive import unpack
 from app.suspects.adapter_codec import AdapterCodec
 from tests.conftest import Database
+from tests.forked import Forked
 from tests.simulators.suspect import Answer, SuspectSimulator
 
 ORIGIN = "test.trapstreet.localhost/log"
@@ -52,12 +52,10 @@ SECRETS_KEY = b"\x08" * 32
 # Whose countersignature of an interface the service believes.
 ARBITER = b"\x33" * 32
 
-# A process of ours ends with the test that started it, also if that is killed.
 BOOT = """
-import logging, os, sys, threading
+import logging
 from app.settings import load_settings
 logging.basicConfig(level=logging.INFO)
-threading.Thread(target=lambda: (sys.stdin.buffer.read(), os._exit(1)), daemon=True).start()
 """
 
 Answering = Callable[[bytes], Answer]
@@ -87,11 +85,10 @@ class Service:
         self.folder = folder
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.processes: dict[str, Forked] = {}
         self.clients = ExitStack()
         kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
         self.environment = kept | {
-            "PYTHONPATH": str(Path(__file__).parents[2]),
             "DATABASE_URL": database.service_url,
             "DATABASE_OWNER_URL": database.owner_url,
             "TRAPSTREET_DATA_DIR": str(folder),
@@ -126,7 +123,6 @@ class Service:
         process = self.processes.pop(name)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        self._close(process)
 
     def connect(self, api_key: str = "") -> ApiClient:
         return self.clients.enter_context(ApiClient(self.url, api_key))
@@ -140,25 +136,13 @@ class Service:
                 process.wait(10)
             process.kill()
             process.wait()
-            self._close(process)
         self.processes.clear()
 
     def log_key(self) -> bytes:
         return public_key_of(LOG_KEY)
 
     def _start(self, name: str, code: str) -> None:
-        with (self.folder / f"{name}.log").open("ab") as log:
-            self.processes[name] = subprocess.Popen(
-                [sys.executable, "-c", BOOT + code],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                env=self.environment,
-            )
-
-    def _close(self, process: "subprocess.Popen[bytes]") -> None:
-        if process.stdin:
-            process.stdin.close()
+        self.processes[name] = Forked(["-c", BOOT + code], self.environment, self.folder / f"{name}.log")
 
     def _is_ready(self) -> bool:
         if self.processes["api"].poll() is not None:

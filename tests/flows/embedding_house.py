@@ -2,8 +2,6 @@
 
 import base64
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -32,9 +30,9 @@ from app.storage.secret_file import load_secret
 from tests.conftest import TEMPLATE, Database, Server
 from tests.flows.claimant import free_port
 from tests.flows.running_api import served
+from tests.forked import Forked
 from tests.training.examples import CLASSES, TINY, image_key, shapes_to_learn, write_tensors
 
-ROOT = Path(__file__).parents[2]
 ORIGIN = "log.example/embedding"
 
 # Trains for minutes; every test that uses it ends it sooner.
@@ -60,20 +58,14 @@ class House:
     identity: LogIdentity
     queue: str
     url: str = ""
-    processes: list["subprocess.Popen[bytes]"] = field(default_factory=list)
+    processes: list[Forked] = field(default_factory=list)
     clients: ExitStack = field(default_factory=ExitStack)
 
-    def start(self, *queues: str) -> "subprocess.Popen[bytes]":
+    def start(self, *queues: str) -> Forked:
         """Start a worker for these queues."""
         options = [option for queue in queues for option in ("--queue", queue)]
-        with (self.folder / f"process{len(self.processes)}.log").open("wb") as log_file:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "app.cli", "worker", *options],
-                cwd=ROOT,
-                env=self.environment,
-                stdout=log_file,
-                stderr=log_file,
-            )
+        log_file = self.folder / f"process{len(self.processes)}.log"
+        process = Forked(["-m", "app.cli", "worker", *options], self.environment, log_file)
         self.processes.append(process)
         return process
 

@@ -14,6 +14,7 @@ from app.keys.cover_set import encode_cover_set
 from app.keys.key_file import parse_key_file
 from app.storage.archive import pack, unpack
 from tests.flows.claimant import CLASSES, Service, image, natural, scores, wait_until
+from tests.forked import run
 from tests.simulators.suspect import SuspectSimulator
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "protocol-v1.json"
@@ -23,14 +24,7 @@ DIGITS = ",".join(str(digit) for digit in range(CLASSES))
 def command(*words, status=0, **environment):
     """Run `trapstreet WORDS --json` and give its JSON."""
     kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
-    done = subprocess.run(
-        [sys.executable, "-m", "app.cli", *map(str, words), "--json"],
-        capture_output=True,
-        check=False,
-        cwd=Path(__file__).parents[2],
-        env=kept | environment,
-        stdin=subprocess.DEVNULL,
-    )
+    done = run(["-m", "app.cli", *map(str, words), "--json"], kept | environment)
     assert done.returncode == status, done.stderr.decode()[-3000:]
     return json.loads(done.stdout)
 
@@ -52,12 +46,7 @@ def vendor(service: Service, tmp_path_factory):
     environment = {"TRAPSTREET_URL": service.url, "TRAPSTREET_API_KEY": registered["api_key"]}
 
     def drawn():
-        done = subprocess.run(
-            [sys.executable, "-m", "app.cli", "labels", str(key_file), registered["registration"], "--json"],
-            capture_output=True,
-            check=False,
-            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2]), **environment},
-        )
+        done = run(["-m", "app.cli", "labels", str(key_file), registered["registration"], "--json"], environment)
         return json.loads(done.stdout)["labels"] if done.returncode == 0 else None
 
     labels = wait_until(drawn, "the labels")

@@ -3,8 +3,6 @@
 import json
 import os
 import struct
-import subprocess
-import sys
 import zipfile
 from io import BytesIO
 from pathlib import Path
@@ -15,6 +13,7 @@ from PIL import Image
 from app.cli.client import ApiClient
 from app.keys.cover_set import LabelledCoverSet, parse_cover_set
 from app.keys.trigger_set import ImageInput, parse_input
+from tests import forked
 from tests.flows.claimant import Service, wait_until
 from tests.flows.test_cli import command
 from tests.simulators.suspect import SuspectSimulator
@@ -99,18 +98,11 @@ def test_from_labelled_covers_to_a_dispute_that_costs_nothing(service: Service, 
         assert (derived["state"], derived["interface_bits"]) == ("done", 0)
         assert derived["interface"]["label_map"]["map"] == {f"Tier {at}": [name] for at, name in enumerate(NAMES)}
 
-        done = subprocess.run(
-            [sys.executable, "-m", "app.cli", *map(str, filing)],
-            capture_output=True,
-            check=False,
-            cwd=Path(__file__).parents[2],
-            env={"PATH": os.environ["PATH"], **environment},
-            stdin=subprocess.DEVNULL,
-            text=True,
-        )
+        done = forked.run(["-m", "app.cli", *map(str, filing)], {"PATH": os.environ["PATH"], **environment})
         assert done.returncode == 2
-        assert "costs 0 bits" in done.stderr
-        assert "each may be asked 3 times" in done.stderr
-        assert "file with --yes" in done.stderr
+        said = done.stderr.decode()
+        assert "costs 0 bits" in said
+        assert "each may be asked 3 times" in said
+        assert "file with --yes" in said
         filed = command(*filing, "--yes", **environment)
     assert json.loads(filed["record"])["interface_origin"]["kind"] == "derived"

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from tests.flows.embedding_house import (
     sign_up,
     wait_until,
 )
+from tests.forked import Forked
 from tests.training.examples import CLASSES, TINY
 
 
@@ -46,7 +46,7 @@ def owner(house: House, tmp_path_factory: pytest.TempPathFactory) -> Vendor:
 
 
 @pytest.fixture
-def worker(house: House, owner: Vendor) -> Iterator["subprocess.Popen[bytes]"]:
+def worker(house: House, owner: Vendor) -> Iterator[Forked]:
     process = house.start(house.queue)
     yield process
     owner.cancel_all()

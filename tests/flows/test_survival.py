@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from tests.flows.embedding_house import (
     sign_up,
     wait_until,
 )
+from tests.forked import Forked
 from tests.training.examples import TINY
 
 # Each takes a good part of a second, so that a worker can be killed between two of them.
@@ -57,7 +57,7 @@ def reporter(owner: Vendor) -> Vendor:
 
 
 @pytest.fixture
-def worker(house: House, reporter: Vendor) -> Iterator["subprocess.Popen[bytes]"]:
+def worker(house: House, reporter: Vendor) -> Iterator[Forked]:
     process = house.start(house.queue)
     yield process
     reporter.cancel_all()

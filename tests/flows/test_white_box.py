@@ -1,6 +1,5 @@
 """White-box checks through HTTP: admitted by the log or refused, counted by a real worker, cancelled, hidden."""
 
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -11,6 +10,7 @@ from app.cli.client import ApiClient
 from app.db.tables import WhiteBoxCheckRow
 from app.embedding.white_box.check import NOT_EVIDENCE, WhiteBoxReport
 from tests.flows.embedding_house import House, Vendor, open_house, refused, sign_up
+from tests.forked import Forked
 from tests.training.examples import TINY
 
 BEFORE = "2026-01-01T00:00:00Z"
@@ -28,12 +28,12 @@ def owner(house: House, tmp_path_factory: pytest.TempPathFactory) -> Vendor:
 
 
 @pytest.fixture(scope="module")
-def worker(house: House) -> "subprocess.Popen[bytes]":
+def worker(house: House) -> Forked:
     return house.start(house.queue)
 
 
 @pytest.fixture(scope="module")
-def models(worker: "subprocess.Popen[bytes]", owner: Vendor) -> dict[str, dict[str, Any]]:
+def models(worker: Forked, owner: Vendor) -> dict[str, dict[str, Any]]:
     """Marked networks, whose entries the log holds in this order, and the same task without triggers of this key."""
     at_embeddings = replace(owner, path="/v1/embeddings")
     made = {}

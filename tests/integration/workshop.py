@@ -1,8 +1,6 @@
 """Workers as real processes before a database, and notes of what their jobs did."""
 
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,8 +11,8 @@ from typing import Any
 from app.db.engine import transaction
 from app.jobs.queue import enqueue, find_state
 from tests.conftest import Database
+from tests.forked import Forked
 
-ROOT = Path(__file__).parents[2]
 WORKER = Path(__file__).with_name("queue_worker.py")
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -32,7 +30,7 @@ class Workshop:
 
     database: Database
     folder: Path
-    processes: list["subprocess.Popen[bytes]"]
+    processes: list[Forked]
 
     @property
     def args(self) -> dict[str, Any]:
@@ -58,12 +56,11 @@ class Workshop:
         assert state is not None
         return state.status
 
-    def start_worker(self, *queues: str, **environment: str) -> "subprocess.Popen[bytes]":
-        with (self.folder / f"worker{len(self.processes)}.log").open("wb") as log_file:
-            process = subprocess.Popen(
-                [sys.executable, WORKER, self.database.service_url, *(queues or ("probe", "system"))],
-                env={**os.environ, **environment, "PYTHONPATH": str(ROOT)},
-                stderr=log_file,
-            )
+    def start_worker(self, *queues: str, **environment: str) -> Forked:
+        process = Forked(
+            [str(WORKER), self.database.service_url, *(queues or ("probe", "system"))],
+            {**os.environ, **environment},
+            self.folder / f"worker{len(self.processes)}.log",
+        )
         self.processes.append(process)
         return process

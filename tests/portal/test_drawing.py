@@ -1,8 +1,7 @@
 """What the browser draws, reads and finds too few, against the command line's own code and the real command."""
 
 import io
-import subprocess
-import sys
+import os
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from app.keys.key_file import parse_key_file
 from app.keys.trigger_set import ImageInput
 from app.portal.rendering import static_url
 from app.protocol.evidence import can_reach, threshold
+from tests import forked
 from tests.flows.claimant import Service
 from tests.portal.conftest import opened, origin_of
 
@@ -154,8 +154,7 @@ def test_pictures_of_the_right_size_have_the_bytes_of_the_real_command(run: Run,
         with zipfile.ZipFile(archive, "w") as made:
             made.writestr(f"mine/{name}", data)
         words = f"keygen {key_file} --images {archive} --image-family mine --shape 8x8x{channels}"
-        command = [sys.executable, "-m", "app.cli", *words.split()]
-        told = subprocess.run(command, capture_output=True, text=True, check=False)
+        told = forked.run(["-m", "app.cli", *words.split()], {"PATH": os.environ["PATH"]})
         assert told.returncode == 0, told.stderr
         (expected,) = parse_key_file(key_file.read_bytes()).inputs
         assert run(READ, name=name, data=data.hex(), shape=[8, 8, channels]) == expected.hex(), name

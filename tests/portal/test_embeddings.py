@@ -4,7 +4,6 @@ import base64
 import os
 import re
 import signal
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import UUID
@@ -19,6 +18,7 @@ from app.keys.key_file import encode_key_file
 from app.people.persons import AUDITOR
 from app.portal.rendering import static_url
 from tests.flows.embedding_house import ENDLESS, House, Vendor, open_house, sign_up
+from tests.forked import Forked
 from tests.portal.conftest import Tab, opened, sign_in
 from tests.training.examples import TINY, image_members, shapes_to_learn, write_tensors, write_zip
 
@@ -40,7 +40,7 @@ def owner(house: House, tmp_path_factory: pytest.TempPathFactory) -> Vendor:
 
 
 @pytest.fixture(scope="module")
-def worker(house: House) -> Iterator["subprocess.Popen[bytes]"]:
+def worker(house: House) -> Iterator[Forked]:
     process = house.start(house.queue)
     yield process
     process.terminate()
@@ -254,7 +254,7 @@ def test_a_suspects_weights_are_asked_and_what_is_no_evidence_stands_apart(
 
 
 def test_a_running_training_is_watched_cancelled_and_survives_its_worker(
-    tab: Tab, house: House, owner: Vendor, worker: "subprocess.Popen[bytes]"
+    tab: Tab, house: House, owner: Vendor, worker: Forked
 ):
     order = owner.place(ENDLESS)
     owner.wait_for_progress(order)

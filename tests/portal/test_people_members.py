@@ -1,8 +1,6 @@
 """Members, invitations, API keys: an owner's pages, and everybody else before them."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,6 +15,7 @@ from sqlalchemy import select, update
 from app.db.engine import transaction
 from app.db.people_tables import InvitationRow, PersonRow
 from app.people.persons import AUDITOR, ENGINEER, OWNER, add_member
+from tests import forked
 from tests.flows.claimant import Service, sign_up
 from tests.portal.conftest import Tab, needs_browser, opened, origin_of, sign_in, vendor_id_of
 from tests.portal.test_people import authenticator, client, cookie_of
@@ -254,8 +253,7 @@ def test_the_operator_is_told_what_to_change(service: Service, words: list[str],
 def operator(service: Service, *words: str, status: int = 0) -> dict[str, Any]:
     """Run a command beside the service, with its settings."""
     origin = {"TRAPSTREET_PORTAL_ORIGIN": origin_of(service)}
-    command = [sys.executable, "-m", "app.cli", *words, "--json"]
-    done = subprocess.run(command, capture_output=True, check=False, env=service.environment | origin)
+    done = forked.run(["-m", "app.cli", *words, "--json"], service.environment | origin)
     assert done.returncode == status, done.stderr.decode()[-3000:]
     told: dict[str, Any] = json.loads(done.stdout)
     return told

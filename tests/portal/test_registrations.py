@@ -3,8 +3,6 @@
 import base64
 import io
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +20,7 @@ from app.merkle.receipt import parse_receipt, verify_receipt
 from app.people.persons import AUDITOR
 from app.protocol.assessment import beacon_value
 from app.protocol.records import parse_entry
+from tests import forked
 from tests.flows.claimant import ORIGIN, Claimant, Service, sign_up
 from tests.portal.conftest import Tab, opened, origin_of, sign_in, vendor_id_of
 from tests.portal.registering import CLASSES, PASSPHRASE, become_vendor, listening, make_triggers, read, ready
@@ -268,12 +267,9 @@ def test_a_key_made_in_the_browser_serves_the_command_line(maker: Tab, service: 
         data={"name": "cli", "scopes": ["read"]},
         headers={"Origin": maker.origin},
     ).json()
-    told = subprocess.run(
-        [sys.executable, "-m", "app.cli", "labels", str(tmp_path / "marking-key.json"), registration_id, "--json"],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=service.environment | {"TRAPSTREET_URL": service.url, "TRAPSTREET_API_KEY": made["api_key"]},
+    told = forked.run(
+        ["-m", "app.cli", "labels", str(tmp_path / "marking-key.json"), registration_id, "--json"],
+        service.environment | {"TRAPSTREET_URL": service.url, "TRAPSTREET_API_KEY": made["api_key"]},
     )
     assert told.returncode == 0, told.stderr
     assert len(json.loads(told.stdout)["labels"]) == key.count
