@@ -230,7 +230,7 @@ def start_agent(vendor):
 
 def end_agent(agent):
     agent.terminate()
-    agent.wait(10)
+    agent.wait(60)
     agent.stdin.close()
 
 

@@ -40,6 +40,7 @@ def test_the_demonstration_ends_with_the_expected_verdicts_all_computed(tmp_path
     assert framed_by_choice["paper_rule"] is True
     assert framed_by_choice["log2_e"] is None
     assert framed_by_beacon["paper_rule"] is False
-    assert float(framed_by_beacon["log2_e"]) < 10
+    # Computed exactly for an endpoint that guesses: above 16 in one run of twenty million.
+    assert float(framed_by_beacon["log2_e"]) < 16
     assert "the slowest step was" in output
     assert "\x1b[" not in output, "plain lines where there is no terminal"

@@ -110,7 +110,7 @@ def test_a_running_order_is_cancelled_and_its_child_ends(house, owner, worker):
     owner.wait_for_progress(order)
     assert children_of(worker.pid)
     assert owner.cancel(order)["state"] == "cancelled"
-    wait_until(lambda: not children_of(worker.pid), 10)
+    wait_until(lambda: not children_of(worker.pid), 60)
     found = owner.read(order)
     assert (found["state"], found["artifact_sha256"], found["entry_index"]) == ("cancelled", None, None)
     # The worker is free for the next.

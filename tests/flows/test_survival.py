@@ -134,7 +134,7 @@ def test_when_a_worker_is_killed_another_goes_on_behind_the_finished_attacks(hou
     (child,) = children_of(worker.pid)
     os.kill(worker.pid, signal.SIGKILL)
     worker.wait()
-    wait_until(lambda: not Path(f"/proc/{child}").exists(), 10)
+    wait_until(lambda: not Path(f"/proc/{child}").exists(), 60)
     assert len(before) < len(SLOW["attacks"])
     successor = house.start(house.queue)
     try:
@@ -154,7 +154,7 @@ def test_a_running_order_is_cancelled_and_its_child_ends(house, reporter, model,
     wait_for_a_result(reporter, order)
     assert children_of(worker.pid)
     assert reporter.cancel(order)["state"] == "cancelled"
-    wait_until(lambda: not children_of(worker.pid), 10)
+    wait_until(lambda: not children_of(worker.pid), 60)
     found = reporter.read(order)
     assert (found["state"], found["report"], found["summary"]) == ("cancelled", None, None)
     assert house.row(order, SurvivalReportRow).sealed_key == b""

@@ -83,7 +83,7 @@ def test_what_never_ends_is_unfinished_within_the_time_of_one_question():
     asked, _ = ask_later(Queue(ready_after=1000))
     assert (asked.error, asked.labels, asked.status) == ("unfinished", (), 200)
     assert asked.response == b'{"id": "abc"}'
-    assert time.monotonic() - started < PATIENT.total_seconds + 2
+    assert time.monotonic() - started < PATIENT.total_seconds + 15
 
 
 def test_looks_are_counted():

@@ -190,7 +190,7 @@ def test_a_hostile_response_is_a_word(name):
     with RawServer(script) as server:
         asked = ask(server)
     assert (asked.error, asked.status, asked.labels) == (error, status, ())
-    assert time.monotonic() - started < BRIEF.total_seconds + 3
+    assert time.monotonic() - started < BRIEF.total_seconds + 15
     assert len(asked.response) <= 64 * 1024 + 64 * 10
     assert f"`{re.sub('^status_.*', 'status_<n>', error)}`" in (ROOT / "docs" / "errors.md").read_text()
     verify_record(asked)

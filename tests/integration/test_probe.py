@@ -76,12 +76,13 @@ def test_a_wish_to_wait_for_a_week_is_not_granted():
         manner = Manner(attempts=2, backoff_seconds=0.01, max_backoff_seconds=0.05)
         asked = ask([question(1)], suspect_of(simulator), RULES, manner, now)[0]
     assert (asked.error, asked.attempt) == ("status_429", 2)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 60
 
 
 def test_questions_whose_turn_comes_too_late_are_not_sent_but_written_down():
-    with SuspectSimulator(scores, latency_seconds=1.0) as simulator:
-        manner = Manner(attempts=3, budget_seconds=1.5, limits=Limits(connections=2))
+    # Half a question's time is left for a busy machine, before the second pair is sent and after.
+    with SuspectSimulator(scores, latency_seconds=2.0) as simulator:
+        manner = Manner(attempts=3, budget_seconds=3.0, limits=Limits(connections=2))
         results = ask([question(n) for n in range(9)], suspect_of(simulator), RULES, manner, now)
         assert len(simulator.requests) == 4
         sent, unsent = results[:4], results[4:]
@@ -99,7 +100,7 @@ def test_no_attempt_begins_once_the_time_is_spent_and_the_last_one_counts():
         manner = Manner(attempts=5, backoff_seconds=60, max_backoff_seconds=60, budget_seconds=1, limits=BRIEF)
         asked = ask([question(1)], suspect_of(simulator), RULES, manner, now)[0]
         assert (asked.attempt, asked.error) == (1, "timeout")
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 30
         assert len(simulator.requests) == 1
 
 

@@ -79,7 +79,7 @@ def test_a_worker_that_is_told_to_stop_gives_back_the_jobs_of_every_lane(worksho
     worker = workshop.start_worker("probe", "/", "court", "system")
     wait_until(lambda: workshop.words() == ["started 0"] * 2)
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(10) == 0
+    assert worker.wait(60) == 0
     assert [workshop.status(job_id) for job_id in jobs] == ["todo", "todo"]
 
 
@@ -108,7 +108,7 @@ def test_a_worker_that_is_told_to_stop_gives_its_job_back_at_once(any_workshop: 
     worker = any_workshop.start_worker()
     wait_until(lambda: any_workshop.words() == ["started 0"])
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(10) == 0
+    assert worker.wait(60) == 0
     assert any_workshop.status(job_id) == "todo"
     any_workshop.release()
     any_workshop.start_worker()
@@ -178,7 +178,7 @@ def test_a_worker_outlives_an_outage_while_idle_and_can_be_stopped_during_one(wo
     server.run(f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{name}'")
     time.sleep(1)
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(20) == 0
+    assert worker.wait(60) == 0
     server.run(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
 
 

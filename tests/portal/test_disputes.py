@@ -251,7 +251,8 @@ LIES: dict[str, tuple[str, Callable[[str], str], str]] = {
     "larger blocks": ("/v1/disputes/ID", lambda body: body.replace('block_size\\":8', 'block_size\\":24'), "signature"),
     "another blind": (
         "/v1/disputes/ID",
-        lambda body: re.sub('"blind":"..', '"blind":"00', body),
+        # Whatever it begins with: a fixed beginning would be the true one's in one run of 256.
+        lambda body: re.sub('"blind":"(.)', lambda found: '"blind":"' + ("1" if found[1] == "0" else "0"), body),
         "hides another record",
     ),
     "another order": ("/v1/disputes/ID", lambda body: shuffled(body), "are not block"),

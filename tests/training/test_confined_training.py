@@ -82,8 +82,8 @@ def test_what_stands_in_the_parents_environment_and_files_does_not_reach_the_chi
 
 
 def test_a_training_that_takes_too_long_is_ended_and_told_so(tmp_path):
-    with pytest.raises(TrainingFailed, match="takes longer than 8 seconds") as failed:
-        run(order_in(tmp_path, recipe=LONG), limits=Limits(seconds=8))
+    with pytest.raises(TrainingFailed, match="takes longer than 4 seconds") as failed:
+        run(order_in(tmp_path, recipe=LONG), limits=Limits(seconds=4))
     assert failed.value.state == "training_failed"  # so it is not tried again
     assert children() == []
 

@@ -101,4 +101,3 @@ def test_an_unfinished_run_of_other_data_or_a_broken_one_is_not_gone_on_from(tmp
         (tmp_path / "again" / "output" / f"{UNFINISHED_RUN}{name}.safetensors").write_bytes(left)
     assert owner.startswith("plain ")
     assert run(again, []).marked.weights_sha256 == expected == digest_of_file(Path(again.output_path) / MARKED_WEIGHTS)
-
