@@ -1,9 +1,9 @@
 """What an endpoint can tell triggers from covers by, besides what stands in the pictures: nothing.
 
 A block plan as disputes make it is asked of a real server, which writes down everything that it can see of a request. Its
-best classifier, and each thing that it saw, must not order triggers before covers: an area under the curve (AUC) of 0.565
-at most. Who guesses has 0.5 with a deviation of sqrt((1/triggers + 1/covers)/12): with the numbers here 0.065 are 5.7
-deviations, so that of all the comparisons below one fails by chance in fewer than one run of a million.
+best classifier, and each thing that it saw, must not order triggers before covers: an area under the curve (AUC) of 0.55
+at most. Who guesses has 0.5 with a deviation of sqrt((1/triggers + 1/covers)/12): with the numbers here 0.05 are 5.2
+deviations, so that of all the comparisons below one fails by chance in one run of a few hundred thousand.
 """
 
 import hashlib
@@ -23,8 +23,8 @@ from app.suspects.probe import Manner, Question, Session, ask_lots
 from tests.integration.asking import RULES, now, scores, suspect_of
 from tests.simulators.suspect import SuspectSimulator
 
-BLOCKS, TRIGGERS_A_BLOCK, COVERS_A_TRIGGER = 14, 50, 10
-MOST = 0.565
+BLOCKS, TRIGGERS_A_BLOCK, COVERS_A_TRIGGER = 20, 50, 10
+MOST = 0.55
 KEY = HeaderCredentials(kind="headers", headers={"authorization": "Bearer hush"})
 
 
