@@ -4,7 +4,8 @@ A family is asked once, so a second run is a filing like any other with another 
 beacon. Whatever the claimant files next against the same endpoint, within the time, answers the request.
 
 Invariants: nothing decides by silence: a claimant who does not file, or cannot, loses nothing by it, and pages say so;
-whether it filed is told only once nothing is asked any more, for else the accused would know when it is asked.
+whether it filed is told only once nothing is asked any more, for else the accused would know when it is asked. Until then
+a request that was answered looks in everything, at every time, like one that was not.
 Source: docs/protocol.md section 6.1.
 """
 
@@ -27,7 +28,7 @@ from app.protocol.records import SecondRunEntry
 # The accused has so long to ask, and then the claimant to file.
 ASK_DAYS: Final = 30
 FILE_DAYS: Final = 30
-# Until so much later nobody is told whether it filed: else the last day to file would tell when it is asked.
+# So much later still a page says that nothing came of it: else the last day to file would tell when it is asked.
 TELL_DAYS: Final = 30
 
 # Verdicts that speak against an endpoint; of the others there is nothing to try again.
@@ -36,14 +37,17 @@ AGAINST: Final = ("CONFIRMED", "INDICATIVE", "NON_COOPERATIVE")
 
 @dataclass(frozen=True)
 class SecondRun:
-    """A request as both sides see it; `filed` is the dispute that answers it, once it may be named."""
+    """A request as both sides see it; `filed` is the dispute that answers it, once it may be named.
+
+    `is_over` says that the time to tell has passed and there is none that may be named, whether or not one was filed.
+    """
 
     entry_index: int
     asked_at: datetime
     until: datetime
     families_left: int
     filed: UUID | None
-    is_expired: bool
+    is_over: bool
 
 
 def ask_until(session: Session, dispute: DisputeRow) -> datetime | None:
@@ -58,13 +62,15 @@ def find_second_run(session: Session, dispute: DisputeRow, now: datetime) -> Sec
     if row is None:
         return None
     filed = None if row.filed_dispute_id is None else session.get_one(DisputeRow, row.filed_dispute_id)
+    named = filed.id if filed is not None and may_be_named(filed) else None
+    told_by = row.until + timedelta(days=TELL_DAYS)
     return SecondRun(
         entry_index=row.entry_index,
         asked_at=row.created_at,
         until=row.until,
         families_left=row.families_left,
-        filed=filed.id if filed is not None and may_be_named(filed) else None,
-        is_expired=filed is None and now > row.until + timedelta(days=TELL_DAYS),
+        filed=named,
+        is_over=named is None and now > told_by,
     )
 
 
