@@ -14,6 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.canonical import sha256
+from app.db.paging import page_of
 from app.db.tables import BlockRow, DisputeRow, RegistrationRow
 from app.disputes import lifecycle
 from app.disputes.lifecycle import note_step
@@ -44,15 +45,19 @@ def load_dispute(session: Session, vendor_id: UUID, dispute_id: UUID, *, for_upd
 
 
 def list_disputes(
-    session: Session, vendor_id: UUID, after: UUID | None, limit: int, *, needs_opening: bool = False
+    session: Session,
+    vendor_id: UUID,
+    after: UUID | None,
+    limit: int,
+    *,
+    needs_opening: bool = False,
+    newest_first: bool = False,
 ) -> Sequence[DisputeRow]:
     """Read a vendor's disputes in the order in which they were filed, behind `after`; all, or those that wait for it."""
-    query = select(DisputeRow).where(DisputeRow.vendor_id == vendor_id).order_by(DisputeRow.id).limit(limit)
-    if after is not None:
-        query = query.where(DisputeRow.id > after)
+    query = select(DisputeRow).where(DisputeRow.vendor_id == vendor_id)
     if needs_opening:
         query = query.where(DisputeRow.deadline_at.is_not(None))
-    return session.scalars(query).all()
+    return session.scalars(page_of(query, DisputeRow.id, after, limit, newest_first=newest_first)).all()
 
 
 def lock_dispute(session: Session, dispute_id: UUID) -> DisputeRow:

@@ -108,7 +108,7 @@ def suspect_choices(
 ) -> list[SuspectChoice]:
     """List a vendor's suspects with what each of their interfaces costs for a registration."""
     choices = []
-    for row in list_suspects(session, vendor_id, None, MAX_SHOWN):
+    for row in list_suspects(session, vendor_id, None, MAX_SHOWN, newest_first=True):
         choices.append(_by_claimant(row, statement))
         choices += _derived(session, row, registration)
     return choices

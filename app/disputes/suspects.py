@@ -12,6 +12,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.db.derivation_tables import DerivationRow
+from app.db.paging import page_of
 from app.db.tables import DisputeRow, SuspectRow, new_id
 from app.disputes.credentials import drop_credentials
 from app.errors import Conflict, Malformed, NotFound
@@ -64,10 +65,12 @@ def load_suspect(session: Session, vendor_id: UUID, suspect_id: UUID) -> Suspect
     return row
 
 
-def list_suspects(session: Session, vendor_id: UUID, after: UUID | None, limit: int) -> Sequence[SuspectRow]:
+def list_suspects(
+    session: Session, vendor_id: UUID, after: UUID | None, limit: int, *, newest_first: bool = False
+) -> Sequence[SuspectRow]:
     """Read a vendor's suspects in the order in which they were named, behind `after`."""
-    query = select(SuspectRow).where(SuspectRow.vendor_id == vendor_id).order_by(SuspectRow.id).limit(limit)
-    return session.scalars(query if after is None else query.where(SuspectRow.id > after)).all()
+    query = select(SuspectRow).where(SuspectRow.vendor_id == vendor_id)
+    return session.scalars(page_of(query, SuspectRow.id, after, limit, newest_first=newest_first)).all()
 
 
 def remove_suspect(session: Session, vendor_id: UUID, suspect_id: UUID) -> None:

@@ -18,6 +18,7 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.orm import Session, defer
 
+from app.db.paging import page_of
 from app.db.tables import (
     ArtifactRow,
     EmbeddingRow,
@@ -158,12 +159,12 @@ def load_order(session: Session, row_type: type[R], vendor_id: UUID, order_id: U
     return row
 
 
-def list_orders(session: Session, row_type: type[R], vendor_id: UUID, after: UUID | None, limit: int) -> Sequence[R]:
+def list_orders(
+    session: Session, row_type: type[R], vendor_id: UUID, after: UUID | None, limit: int, *, newest_first: bool = False
+) -> Sequence[R]:
     """Read a vendor's orders of one kind in order of creation, from behind `after`, without the sealed keys."""
     wanted = select(row_type).options(defer(row_type.sealed_key)).where(row_type.vendor_id == vendor_id)
-    if after is not None:
-        wanted = wanted.where(row_type.id > after)
-    return session.scalars(wanted.order_by(row_type.id).limit(limit)).all()
+    return session.scalars(page_of(wanted, row_type.id, after, limit, newest_first=newest_first)).all()
 
 
 def lock_order(session: Session, row_type: type[R], order_id: UUID) -> R | None:

@@ -78,7 +78,9 @@ def list_page(
     request: Request, visitor: MayRead, session: InTransaction, after: Annotated[str, Query(max_length=64)] = ""
 ) -> Response:
     """List the vendor's disputes."""
-    rows = list_disputes(session, vendor_of(visitor), _id_of(after) if after else None, ON_A_PAGE + 1)
+    rows = list_disputes(
+        session, vendor_of(visitor), _id_of(after) if after else None, ON_A_PAGE + 1, newest_first=True
+    )
     shown = rows[:ON_A_PAGE]
     listed = [Listed(row, record_of(row).endpoint, _state_of(row), _waits_of(row)) for row in shown]
     following = shown[-1].id if len(rows) > ON_A_PAGE else None

@@ -29,7 +29,7 @@ UNFINISHED = ("queued", "running")
 @router.get("")
 def list_embeddings(request: Request, visitor: MayRead, session: InTransaction, after: UUID | None = None) -> Response:
     """List the vendor's orders."""
-    rows = list_orders(session, EmbeddingRow, vendor_of(visitor), after, LISTED + 1)
+    rows = list_orders(session, EmbeddingRow, vendor_of(visitor), after, LISTED + 1, newest_first=True)
     more = rows[LISTED - 1].id if len(rows) > LISTED else None
     return render(request, "embeddings_list.html", rows=rows[:LISTED], more=more)
 
@@ -78,7 +78,7 @@ def cancel_embedding(visitor: MayEmbed, session: InTransaction, now: Now, order_
 def registrations_to_choose(session: InTransaction, vendor_id: UUID) -> list[tuple[str, str]]:
     """List registrations for a form: id, and words that tell them apart."""
     found = []
-    for row in list_registrations(session, vendor_id, None, LISTED):
+    for row in list_registrations(session, vendor_id, None, LISTED, newest_first=True):
         statement = Statement.parse(row.statement)
         families = ", ".join(family.name for family in statement.families)
         found.append((str(row.id), f"{statement.count} triggers ({families}), log entry {row.entry_index}"))

@@ -86,7 +86,7 @@ Query = Annotated[Typed, Depends(read_query)]
 def choose_watermark(request: Request, visitor: MayDispute, session: InTransaction, typed: Query) -> Response:
     """Step 1: which watermark, and which family of its triggers."""
     vendor_id, marks = vendor_of(visitor), []
-    for row in list_registrations(session, vendor_id, None, MAX_WATERMARKS):
+    for row in list_registrations(session, vendor_id, None, MAX_WATERMARKS, newest_first=True):
         if row.beacon_index is not None:
             statement = Statement.parse(row.statement)
             outlooks = family_outlooks(session, row, statement)

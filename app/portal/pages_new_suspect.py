@@ -152,8 +152,8 @@ def add(
 
 
 def watermark_choices(rows: Sequence[RegistrationRow]) -> list[tuple[str, str]]:
-    """Name watermarks, the latest first."""
-    return [(str(row.id), f"entry {row.entry_index}, registered {row.created_at:%Y-%m-%d}") for row in reversed(rows)]
+    """Name watermarks in their order."""
+    return [(str(row.id), f"entry {row.entry_index}, registered {row.created_at:%Y-%m-%d}") for row in rows]
 
 
 def chosen_registration(session: InTransaction, visitor: Visitor, text: str) -> RegistrationRow:
@@ -173,11 +173,11 @@ def _statement(session: InTransaction, visitor: Visitor, typed: Typed) -> Statem
 
 
 def _draft(session: InTransaction, visitor: Visitor, typed: Typed) -> Draft:
-    rows = list_registrations(session, vendor_of(visitor), None, MAX_REGISTRATIONS)
+    rows = list_registrations(session, vendor_of(visitor), None, MAX_REGISTRATIONS, newest_first=True)
     if not rows:
         return Draft(typed, rows, None, None)
     if not typed.get("registration"):
-        typed = _with(typed, {"registration": str(rows[-1].id)})
+        typed = _with(typed, {"registration": str(rows[0].id)})
     row = chosen_registration(session, visitor, typed.get("registration"))
     statement = Statement.parse(row.statement)
     try:

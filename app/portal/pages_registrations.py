@@ -25,7 +25,7 @@ LISTED = 50
 @router.get("")
 def list_watermarks(request: Request, visitor: MayRead, session: InTransaction, after: UUID | None = None) -> Response:
     """List the vendor's registrations."""
-    rows = list_registrations(session, vendor_of(visitor), after, LISTED + 1)
+    rows = list_registrations(session, vendor_of(visitor), after, LISTED + 1, newest_first=True)
     shown = [(row, Statement.parse(row.statement)) for row in rows[:LISTED]]
     more = shown[-1][0].id if len(rows) > LISTED else None
     return render(request, "registrations_list.html", shown=shown, more=more)

@@ -25,7 +25,7 @@ router = APIRouter(prefix="/survival-reports")
 @router.get("")
 def list_reports(request: Request, visitor: MayRead, session: InTransaction, after: UUID | None = None) -> Response:
     """List the vendor's reports."""
-    rows = list_orders(session, SurvivalReportRow, vendor_of(visitor), after, LISTED + 1)
+    rows = list_orders(session, SurvivalReportRow, vendor_of(visitor), after, LISTED + 1, newest_first=True)
     more = rows[LISTED - 1].id if len(rows) > LISTED else None
     return render(request, "survival_list.html", rows=rows[:LISTED], more=more)
 

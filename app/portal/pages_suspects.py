@@ -78,7 +78,7 @@ def list_all(
     request: Request, visitor: MayRead, session: InTransaction, after: Annotated[UUID | None, Query()] = None
 ) -> Response:
     """List the vendor's suspects."""
-    rows = list_suspects(session, vendor_of(visitor), after, PAGE + 1)
+    rows = list_suspects(session, vendor_of(visitor), after, PAGE + 1, newest_first=True)
     more = rows[PAGE - 1].id if len(rows) > PAGE else None
     rows = rows[:PAGE]
     return render(request, "suspects_list.html", suspects=rows, secrets=find_secrets(session, rows), more=more)
@@ -207,7 +207,7 @@ def _page(
     status: int = 200,
     test: dict[str, Any] | None = None,
 ) -> Response:
-    registrations = list_registrations(session, row.vendor_id, None, MAX_REGISTRATIONS)
+    registrations = list_registrations(session, row.vendor_id, None, MAX_REGISTRATIONS, newest_first=True)
     visitor: Visitor = request.state.visitor
     interface = Interface.from_json(row.interface)
     return render(

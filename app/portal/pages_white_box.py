@@ -29,7 +29,7 @@ OFFERED = 200
 @router.get("")
 def list_checks(request: Request, visitor: MayRead, session: InTransaction, after: UUID | None = None) -> Response:
     """List the vendor's checks."""
-    rows = list_orders(session, WhiteBoxCheckRow, vendor_of(visitor), after, LISTED + 1)
+    rows = list_orders(session, WhiteBoxCheckRow, vendor_of(visitor), after, LISTED + 1, newest_first=True)
     more = rows[LISTED - 1].id if len(rows) > LISTED else None
     return render(request, "white_box_list.html", rows=rows[:LISTED], more=more)
 
@@ -73,6 +73,6 @@ def heads_to_choose(session: InTransaction, vendor_id: UUID) -> list[tuple[str, 
     """List the vendor's marked networks, which the log commits to: digest, and words that tell them apart."""
     return [
         (row.artifact_sha256.hex(), f"{row.order_json['recipe']['network']} of {moment(row.updated_at)}")
-        for row in list_orders(session, EmbeddingRow, vendor_id, None, OFFERED)
+        for row in list_orders(session, EmbeddingRow, vendor_id, None, OFFERED, newest_first=True)
         if row.artifact_sha256 is not None
     ]

@@ -15,6 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, defer
 
 from app.canonical import sha256
+from app.db.paging import page_of
 from app.db.tables import RegistrationRow, VendorRow, new_id
 from app.errors import AlreadyRegistered, Conflict, NotFound, PolicyRefused
 from app.keys.statement import Statement, parse_statement
@@ -107,13 +108,13 @@ def load_registration(session: Session, vendor_id: UUID, registration_id: UUID) 
     return row
 
 
-def list_registrations(session: Session, vendor_id: UUID, after: UUID | None, limit: int) -> Sequence[RegistrationRow]:
+def list_registrations(
+    session: Session, vendor_id: UUID, after: UUID | None, limit: int, *, newest_first: bool = False
+) -> Sequence[RegistrationRow]:
     """Read a vendor's registrations in order of creation, from behind `after`, without the statements."""
     query = select(RegistrationRow).options(defer(RegistrationRow.statement))
     query = query.where(RegistrationRow.vendor_id == vendor_id)
-    if after is not None:
-        query = query.where(RegistrationRow.id > after)
-    return session.scalars(query.order_by(RegistrationRow.id).limit(limit)).all()
+    return session.scalars(page_of(query, RegistrationRow.id, after, limit, newest_first=newest_first)).all()
 
 
 def note_beacon(session: Session, entry_index: int, beacon_index: int, now: datetime) -> bool:

@@ -12,6 +12,7 @@ import pytest
 from app.cli.client import register_vendor
 from app.disputes.trials import LOOK_SECONDS, TRY_SECONDS
 from app.people.persons import AUDITOR
+from app.portal.pages_suspects import PAGE
 from tests.flows.claimant import Claimant, Service, free_port, innocent, natural, scores, sign_up
 from tests.portal.conftest import Tab, origin_of, sign_in, vendor_id_of
 from tests.simulators.suspect import SuspectSimulator
@@ -72,6 +73,23 @@ def test_an_empty_list_says_what_to_do_and_a_vendor_without_a_watermark_is_led_t
     tab.check()
     tab.page.get_by_role("button", name="Add a suspect").click()
     assert tab.page.get_by_role("link", name="Register a watermark").get_attribute("href") == "/registrations/new"
+    tab.check()
+
+
+def test_the_list_begins_with_what_was_just_added_and_older_pages_follow(
+    tab: Tab, service: Service, suspect: SuspectSimulator
+) -> None:
+    owner = sign_up(service, "suspects many")
+    body = {"endpoint": suspect.url, "interface": suspect.interface.to_json()}
+    for number in range(PAGE + 2):
+        owner.client.post("/v1/suspects", body | {"name": f"number {number}"})
+    sign_in(tab, service, vendor_id_of(owner))
+    names = tab.go("/suspects").locator("tbody th").all_inner_texts()
+    assert names == [f"number {number}" for number in range(PAGE + 1, 1, -1)]
+    tab.page.get_by_role("link", name="Older suspects").click()
+    tab.page.wait_for_url("**/suspects?after=*")
+    assert tab.page.locator("tbody th").all_inner_texts() == ["number 1", "number 0"]
+    assert tab.page.get_by_role("link", name="Older suspects").count() == 0
     tab.check()
 
 
