@@ -36,7 +36,7 @@ from app.api import (
     webhooks,
     white_box_checks,
 )
-from app.api.body_limits import JSON, BodyLimits, BodyRule
+from app.api.body_limits import JSON, PAGE, PAGE_THAT_KEEPS, BodyLimits, BodyRule
 from app.db.engine import make_engine, migrations_config, transaction
 from app.log.store import verify_identity
 from app.portal.application import FORMS, MAX_FORM_BYTES, PAGES, WITH_FILE, WITH_WEIGHTS, PortalMount, create_portal
@@ -151,9 +151,9 @@ def body_rules(settings: Settings) -> list[BodyRule]:
     return [
         BodyRule(re.compile("/v1/artifacts"), settings.max_artifact_bytes, artifacts.MEDIA_TYPES),
         BodyRule(re.compile(with_keys), settings.max_openings_bytes, JSON),
-        BodyRule(WITH_FILE, MAX_FORM_BYTES, FORMS),
-        BodyRule(WITH_WEIGHTS, settings.max_artifact_bytes, FORMS),
-        BodyRule(PAGES, settings.max_json_bytes, FORMS),
+        BodyRule(WITH_FILE, MAX_FORM_BYTES, FORMS, PAGE_THAT_KEEPS),
+        BodyRule(WITH_WEIGHTS, settings.max_artifact_bytes, FORMS, PAGE),
+        BodyRule(PAGES, settings.max_json_bytes, FORMS, PAGE),
         BodyRule(re.compile(".*", re.DOTALL), settings.max_json_bytes, JSON),
     ]
 

@@ -1,7 +1,8 @@
 """Body sizes and media types, checked before an endpoint sees the body.
 
 Invariants: a body over its limit is cut off while it streams, whatever its headers say; JSON endpoints take JSON only; a
-caller whose body is not read to its end still gets to read the answer.
+caller whose body is not read to its end still gets to read the answer. Programs get a problem, people a page: whoever
+reads the body behind a rule that says so is refused there, and answers in its own way.
 Source: RFC 9110 sections 15.5.14 and 15.5.16.
 """
 
@@ -22,6 +23,10 @@ LINGER_SECONDS = 2.0
 
 JSON = ("application/json",)
 
+# Who says that a body is too large: this middleware, by a problem; the page that wants it, before a byte is read; or the
+# page once it has as much as it takes, so that it can keep what was typed above a file.
+PROBLEM, PAGE, PAGE_THAT_KEEPS = "problem", "page", "page that keeps"
+
 
 @dataclass(frozen=True)
 class BodyRule:
@@ -30,6 +35,7 @@ class BodyRule:
     path: re.Pattern[str]
     max_bytes: int
     media_types: Sequence[str] = JSON
+    too_large: str = PROBLEM
 
 
 class BodyLimits:
@@ -47,8 +53,10 @@ class BodyLimits:
             return
         rule = next(rule for rule in self._rules if rule.path.fullmatch(scope["path"]))
         headers = {name.lower(): value for name, value in scope["headers"]}
-        body = _CountedBody(receive, send, rule.max_bytes, is_whole=not _has_body(headers))
         refusal = _refusal(headers, rule)
+        body = _CountedBody(receive, send, rule.max_bytes, is_whole=not _has_body(headers))
+        if isinstance(refusal, TooLarge) and rule.too_large != PROBLEM:
+            refusal, body.is_refused = None, rule.too_large == PAGE
         await (self._app if refusal is None else response_of(refusal))(scope, body.receive, body.send)
 
 
@@ -59,8 +67,11 @@ class _CountedBody:
         self._receive, self._send, self._max_bytes = receive, send, max_bytes
         self._is_whole = is_whole
         self._size = 0
+        self.is_refused = False
 
     async def receive(self) -> Message:
+        if self.is_refused:
+            raise HTTPException(413, _over(self._max_bytes))
         message = await self._receive()
         self._size += len(message.get("body", b""))
         self._is_whole = not message.get("more_body", False)

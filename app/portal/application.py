@@ -193,6 +193,8 @@ def _answer_refusals(portal: FastAPI) -> None:
     @portal.exception_handler(HTTPException)
     def refused(request: Request, error: HTTPException) -> Response:
         message = NotFound().message if error.status_code == 404 else str(error.detail)
+        if error.status_code == 413:
+            message = f"{message}, which is what this page takes: choose a smaller file, or write less"
         return render(request, "error.html", status=error.status_code, message=message)
 
     @portal.exception_handler(RequestValidationError)

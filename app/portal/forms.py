@@ -12,6 +12,8 @@ from typing import Annotated, BinaryIO
 
 from fastapi import Depends, Request
 from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.types import Message
 
 from app.errors import Malformed, Refused, Unavailable
 
@@ -81,17 +83,22 @@ Form = Annotated[Typed, Depends(read_form)]
 
 @dataclass
 class TypedWithFile:
-    """A form with one place for a file; `file` is its name and bytes, None if none was chosen."""
+    """A form with one place for a file; `file` is its name and bytes, None if none was chosen.
+
+    Of a form that `is_too_large` there is what was typed above the file.
+    """
 
     typed: Typed
     file: tuple[str, bytes] | None
+    is_too_large: bool = False
 
 
 async def read_form_with_file(request: Request) -> TypedWithFile:
     """Read a form whose field `file` may hold one file, of which no more than MAX_KEPT_BYTES are looked at."""
     values: dict[str, list[str]] = {"file": [""]}
     file = None
-    async with request.form(max_files=1, max_fields=MAX_FIELDS) as form:
+    start = _Start(request)
+    async with Request(request.scope, start.receive).form(max_files=1, max_fields=MAX_FIELDS) as form:
         for name, value in form.multi_items():
             if isinstance(value, UploadFile):
                 data = await value.read(MAX_KEPT_BYTES)
@@ -99,7 +106,24 @@ async def read_form_with_file(request: Request) -> TypedWithFile:
                 file = (value.filename or "", data) if name == "file" and (value.filename or data) else file
             else:
                 values.setdefault(name, []).append(value)
-    return TypedWithFile(Typed(values), file)
+    return TypedWithFile(Typed(values), file, start.is_cut)
+
+
+class _Start:
+    """As much of a body as may be read: it ends where the rest would be too large."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self.is_cut = False
+
+    async def receive(self) -> Message:
+        try:
+            return await self._request.receive()
+        except HTTPException as error:
+            if error.status_code != 413:
+                raise
+            self.is_cut = True
+            return {"type": "http.request", "body": b"", "more_body": False}
 
 
 FormWithFile = Annotated[TypedWithFile, Depends(read_form_with_file)]

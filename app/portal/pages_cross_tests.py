@@ -91,9 +91,7 @@ def send_model(  # what a request is given
             raise Refused(error.message) from error
     if not typed.errors:
         return RedirectResponse(f"/disputes/{dispute_id}#cross-tests", 303)
-    with transaction(service.engine) as session:
-        row = load_dispute(session, vendor_of(visitor), dispute_id)
-        return show_dispute(request, visitor, session, service, row, now, (cross_test_id, typed))
+    return show_dispute(request, visitor, service, dispute_id, now, (cross_test_id, typed))
 
 
 def _take(service: Service, vendor_id: UUID, of: tuple[UUID, UUID], files: Mapping[str, BinaryIO], now: Now) -> None:

@@ -15,6 +15,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import RedirectResponse, Response
 from markupsafe import Markup
 
+from app.db.engine import transaction
 from app.db.tables import DisputeRow
 from app.disputes.claim import load_claim
 from app.disputes.course import list_disputes, load_dispute, load_statement, progress_of, record_of
@@ -32,7 +33,7 @@ from app.portal.verdict_files import verdict_html, verdict_pdf
 from app.portal.verdict_plots import evidence_plot
 from app.portal.verdict_told import MAX_READ_BUNDLE_BYTES, ToldVerdict, VerdictShelf, log2_path
 from app.portal.verdict_words import CROSS_REASONS, REASONS, STATE_WORDS, VERDICT_WORDS
-from app.portal.visitors import Anyone, MayDispute, MayRead, may, vendor_of
+from app.portal.visitors import Anyone, MayDispute, MayRead, MayReadBeforehand, may, vendor_of
 from app.registry.api_keys import DISPUTE, READ
 from app.registry.registrations import load_registration
 from app.web import InTransaction, Now, Service, ServiceOf
@@ -90,12 +91,9 @@ def list_page(
 
 
 @router.get("/disputes/{dispute_id:uuid}")
-def page(
-    request: Request, dispute_id: UUID, visitor: MayRead, session: InTransaction, service: ServiceOf, now: Now
-) -> Response:
+def page(request: Request, dispute_id: UUID, visitor: MayReadBeforehand, service: ServiceOf, now: Now) -> Response:
     """Show a dispute: its course while it runs, then its verdict."""
-    row = load_dispute(session, vendor_of(visitor), dispute_id)
-    return show_dispute(request, visitor, session, service, row, now)
+    return show_dispute(request, visitor, service, dispute_id, now)
 
 
 @router.get("/disputes/{dispute_id:uuid}/live")
@@ -143,47 +141,48 @@ def withdraw_page(
 
 
 @router.get("/disputes/{dispute_id:uuid}/verdict.html")
-def html_file(dispute_id: UUID, visitor: MayRead, session: InTransaction, service: ServiceOf) -> Response:
+def html_file(dispute_id: UUID, visitor: MayReadBeforehand, service: ServiceOf) -> Response:
     """Give the verdict as an HTML file."""
-    row = load_dispute(session, vendor_of(visitor), dispute_id)
-    return _file(verdict_html(_told(row, service)), "text/html; charset=utf-8", f"verdict-{row.id}.html")
+    told = _told(service, visitor, dispute_id)
+    return _file(verdict_html(told), "text/html; charset=utf-8", f"verdict-{dispute_id}.html")
 
 
 @router.get("/disputes/{dispute_id:uuid}/verdict.pdf")
-def pdf_file(dispute_id: UUID, visitor: MayRead, session: InTransaction, service: ServiceOf) -> Response:
+def pdf_file(dispute_id: UUID, visitor: MayReadBeforehand, service: ServiceOf) -> Response:
     """Give the verdict as a PDF."""
-    row = load_dispute(session, vendor_of(visitor), dispute_id)
-    return _file(verdict_pdf(_told(row, service)), "application/pdf", f"verdict-{row.id}.pdf")
+    told = _told(service, visitor, dispute_id)
+    return _file(verdict_pdf(told), "application/pdf", f"verdict-{dispute_id}.pdf")
 
 
 def show_dispute(
     request: Request,
     visitor: Visitor,
-    session: InTransaction,
     service: Service,
-    row: DisputeRow,
+    dispute_id: UUID,
     now: datetime,
     refused: tuple[UUID, Typed] | None = None,
 ) -> Response:
-    """Show a dispute's page; `refused` is a form for a cross-test's model that was not taken."""
-    about: dict[str, Any] = {
-        "row": row,
-        "record": record_of(row),
-        "suspect": load_suspect(session, row.vendor_id, row.suspect_id),
-        "registration": load_registration(session, row.vendor_id, row.registration_id),
-        "may_file": _may(visitor),
-    }
-    if row.bundle_sha256 is None:
-        statement = load_statement(session, row)
-        about |= {"root": statement.root.hex(), "limit": WITHHELD_LIMIT, "live": _running(session, row)}
-        return render(request, "disputes_running.html", visitor=visitor, **about)
+    """Show a dispute's page, in a transaction of its own; `refused` is a form for a cross-test's model that was not taken."""
+    with transaction(service.engine) as session:
+        row = load_dispute(session, vendor_of(visitor), dispute_id)
+        about: dict[str, Any] = {
+            "row": row,
+            "record": record_of(row),
+            "suspect": load_suspect(session, row.vendor_id, row.suspect_id),
+            "registration": load_registration(session, row.vendor_id, row.registration_id),
+            "may_file": _may(visitor),
+        }
+        if row.bundle_sha256 is None:
+            statement = load_statement(session, row)
+            about |= {"root": statement.root.hex(), "limit": WITHHELD_LIMIT, "live": _running(session, row)}
+            return render(request, "disputes_running.html", visitor=visitor, **about)
+        about |= _accused(session, row, now)
     try:
         told: ToldVerdict | None = _verdicts.read(service.store, row.bundle_sha256)
     except TooLarge:
         # The row says the verdict; everything else is in the bundle, which is downloaded in pieces.
         told = None
     words = (VERDICT_WORDS[row.verdict or ""], REASONS.get(row.reason or "", row.reason))
-    about |= _accused(session, row, now)
     about |= {"cross_tests": about["claim"].cross_tests, "cross_reasons": CROSS_REASONS}
     about["files_bytes"] = service.max_artifact_bytes
     about["refused"], about["typed"] = refused or (None, Typed())
@@ -191,7 +190,10 @@ def show_dispute(
     return render(request, "disputes_verdict.html", status=status, visitor=visitor, told=told, words=words, **about)
 
 
-def _told(row: DisputeRow, service: ServiceOf) -> ToldVerdict:
+def _told(service: Service, visitor: Visitor, dispute_id: UUID) -> ToldVerdict:
+    """Read a verdict, with no transaction open while the store is waited for."""
+    with transaction(service.engine) as session:
+        row = load_dispute(session, vendor_of(visitor), dispute_id)
     if row.bundle_sha256 is None:
         raise Conflict("there is no verdict yet", state=row.state)
     try:

@@ -1,15 +1,18 @@
 """A dispute as whoever has its link sees it, without an account: the claim, an answer, a second run, what to download.
 
-Invariants: a link that is wrong, of another dispute's part or too early is answered by the same bytes; nothing here needs a
-script; what strangers wrote is escaped, and their files are handed out as downloads that no browser opens.
+Invariants: a link that is wrong, of another dispute's part or too early is answered by the same bytes; no transaction is
+open while a form comes or a verdict is read from the store; nothing here needs a script; what strangers wrote is escaped,
+and their files are handed out as downloads that no browser opens.
 """
 
 import secrets
+from datetime import datetime
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response, StreamingResponse
 
+from app.db.engine import transaction
 from app.disputes.answers import MAX_FILE_BYTES, Said, add_answer, load_file
 from app.disputes.claim import Claim, load_claim
 from app.disputes.links import load_linked
@@ -21,7 +24,7 @@ from app.portal.forms import FormWithFile, Typed
 from app.portal.rendering import render
 from app.portal.verdict_told import VerdictShelf
 from app.portal.verdict_words import CROSS_REASONS, REASONS, STEP_WORDS, VERDICT_WORDS
-from app.portal.visitors import Anyone
+from app.portal.visitors import AnyoneBeforehand
 from app.protocol.records import MAX_ANSWER_CHARACTERS, MAX_ANSWERS
 from app.storage.objects import iterate
 from app.web import InTransaction, Now, Service, ServiceOf
@@ -41,53 +44,49 @@ LIMITS = {
 
 
 @router.get("/{token}")
-def read_claim(
-    request: Request, _visitor: Anyone, token: str, session: InTransaction, service: ServiceOf, now: Now
-) -> Response:
+def read_claim(request: Request, _visitor: AnyoneBeforehand, token: str, service: ServiceOf, now: Now) -> Response:
     """Show the claim and what came of it."""
-    return show_claim(request, service, token, load_claim(session, load_linked(session, token), now), Typed())
+    return show_claim(request, service, token, _claim(service, token, now), Typed())
 
 
 @router.get("/{token}/outcome")
-def read_outcome(request: Request, token: str, session: InTransaction, service: ServiceOf, now: Now) -> Response:
+def read_outcome(request: Request, token: str, service: ServiceOf, now: Now) -> Response:
     """Show the part of the page that changes while the verdict is computed."""
-    claim = load_claim(session, load_linked(session, token), now)
+    claim = _claim(service, token, now)
     return render(request, "public_outcome.html", token=token, claim=claim, **_verdict(service, claim))
 
 
 @router.post("/{token}/answers")
-def answer(  # what a request is given
-    request: Request,
-    _visitor: Anyone,
-    token: str,
-    sent: FormWithFile,
-    session: InTransaction,
-    service: ServiceOf,
-    now: Now,
+def answer(
+    request: Request, _visitor: AnyoneBeforehand, token: str, sent: FormWithFile, service: ServiceOf, now: Now
 ) -> Response:
     """Keep an answer."""
-    dispute = load_linked(session, token, for_update=True)
     typed = sent.typed
-    with typed.keeping():
-        said = Said(typed.get("words"), typed.get("prior_art"), sent.file)
-        add_answer(session, service.identity, service.store, dispute, said, secrets.token_bytes(32), now)
+    if sent.is_too_large:
+        typed.errors["file"] = "this file is too large, and was not read to its end"
+        return show_claim(request, service, token, _claim(service, token, now), typed, status=413)
+    with transaction(service.engine) as session:
+        dispute = load_linked(session, token, for_update=True)
+        with typed.keeping():
+            said = Said(typed.get("words"), typed.get("prior_art"), sent.file)
+            add_answer(session, service.identity, service.store, dispute, said, secrets.token_bytes(32), now)
     if typed.errors:
-        return show_claim(request, service, token, load_claim(session, dispute, now), typed, status=422)
+        return show_claim(request, service, token, _claim(service, token, now), typed, status=422)
     return RedirectResponse(f"/d/{token}#answers", 303)
 
 
 @router.post("/{token}/second-run")
-def ask_again(
-    request: Request, _visitor: Anyone, token: str, session: InTransaction, service: ServiceOf, now: Now
-) -> Response:
+def ask_again(request: Request, _visitor: AnyoneBeforehand, token: str, service: ServiceOf, now: Now) -> Response:
     """Log the wish for a second run."""
-    dispute = load_linked(session, token, for_update=True)
     typed = Typed()
-    try:
-        ask_second_run(session, service.identity, dispute, now)
-    except Refused as error:
-        typed.errors["second_run"] = error.message
-        return show_claim(request, service, token, load_claim(session, dispute, now), typed, status=409)
+    with transaction(service.engine) as session:
+        dispute = load_linked(session, token, for_update=True)
+        try:
+            ask_second_run(session, service.identity, dispute, now)
+        except Refused as error:
+            typed.errors["second_run"] = error.message
+    if typed.errors:
+        return show_claim(request, service, token, _claim(service, token, now), typed, status=409)
     return RedirectResponse(f"/d/{token}#second-run", 303)
 
 
@@ -128,6 +127,11 @@ def download_file(token: str, number: str, session: InTransaction, service: Serv
 def attached(name: str) -> dict[str, str]:
     """Have a browser keep what it gets, and not open it."""
     return {"Content-Disposition": f'attachment; filename="{name}"'}
+
+
+def _claim(service: Service, token: str, now: datetime) -> Claim:
+    with transaction(service.engine) as session:
+        return load_claim(session, load_linked(session, token), now)
 
 
 def _verdict(service: Service, claim: Claim) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from app.errors import Conflict, Malformed, NotFound, Refused
 from app.portal.forms import LargeFiles, Typed
 from app.portal.pages_public import attached, show_claim
 from app.portal.rendering import render
-from app.portal.visitors import Anyone
+from app.portal.visitors import AnyoneBeforehand
 from app.storage.objects import READ_BYTES, iterate, put_stream
 from app.web import InTransaction, Now, Service, ServiceOf
 
@@ -40,7 +40,7 @@ def admit(token: str, service: ServiceOf, now: Now) -> None:
 @router.post("")
 def send_weights(  # what a request is given
     request: Request,
-    _visitor: Anyone,
+    _visitor: AnyoneBeforehand,
     token: str,
     _admitted: Annotated[None, Depends(admit)],
     files: LargeFiles,

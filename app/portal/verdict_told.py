@@ -169,7 +169,11 @@ def log2_path(case: Case) -> list[float]:
 
 
 class VerdictShelf:
-    """The verdicts told last, by their bundles' digests; who may read one is asked before it is fetched here."""
+    """The verdicts told last, by their bundles' digests; who may read one is asked before it is fetched here.
+
+    Reading waits, for the store and for others: callers end their transaction first, or a few of them would hold every
+    connection to the database.
+    """
 
     def __init__(self) -> None:
         self._lock, self._reading = Lock(), Lock()

@@ -51,6 +51,15 @@ def look(request: Request, service: ServiceOf, session: InTransaction, now: Now)
 Anyone = Annotated[Visitor | None, Depends(look, scope="function")]
 
 
+def look_beforehand(request: Request, service: ServiceOf) -> Visitor | None:
+    """Say who looks at a page that waits for something slow: the transaction ends before the page begins."""
+    with transaction(service.engine) as session:
+        return look(request, service, session, service.clock())
+
+
+AnyoneBeforehand = Annotated[Visitor | None, Depends(look_beforehand)]
+
+
 def signed_in(visitor: Anyone) -> Visitor:
     """Give whoever is signed in.
 
@@ -91,16 +100,16 @@ def may(scope: str) -> Callable[..., Visitor]:
 
 
 def may_beforehand(scope: str) -> Callable[..., Visitor]:
-    """Make the same dependency for a page that waits for a stranger: its transaction ends before the page begins."""
+    """Make the same dependency for a page that waits for something slow: its transaction ends before the page begins."""
 
-    def check(request: Request, service: ServiceOf) -> Visitor:
-        with transaction(service.engine) as session:
-            return may(scope)(signed_in(look(request, service, session, service.clock())))
+    def check(visitor: AnyoneBeforehand) -> Visitor:
+        return may(scope)(signed_in(visitor))
 
     return check
 
 
 MayRead = Annotated[Visitor, Depends(may(READ), scope="function")]
+MayReadBeforehand = Annotated[Visitor, Depends(may_beforehand(READ))]
 MayRegister = Annotated[Visitor, Depends(may(REGISTER), scope="function")]
 MayEmbed = Annotated[Visitor, Depends(may(EMBED), scope="function")]
 MayDispute = Annotated[Visitor, Depends(may(DISPUTE), scope="function")]

@@ -247,9 +247,23 @@ def test_an_answer_outside_the_limits_is_kept_in_its_form_and_nowhere_else(
 
 def test_a_body_over_any_limit_is_cut_off(service: Service, hostile: Decided):
     before = answers_of(hostile)
-    assert say(service, hostile.token, words="x", file=("huge", bytes(17 * 1024 * 1024))).status_code == 413
+    # What was typed stands above the file, and is kept; of the file nothing is.
+    page = say(service, hostile.token, words="kept <i>w</i>", file=("huge", bytes(17 * 1024 * 1024)))
+    assert (page.status_code, page.headers["Content-Type"]) == (413, "text/html; charset=utf-8")
+    assert "this file is too large" in page.text
+    assert "kept &lt;i&gt;w&lt;/i&gt;</textarea>" in page.text
     assert say(service, hostile.token, words="x" * (2 * 1024 * 1024)).status_code == 400
     assert answers_of(hostile) == before
+
+
+def test_a_page_that_is_sent_too_much_says_so_in_words(service: Service):
+    headers = {"Origin": origin_of(service), "Content-Type": "application/x-www-form-urlencoded"}
+    field = b"name=" + b"x" * 900_000 + b"&"
+    # Whether its length is stated or it comes in pieces.
+    for content in (field * 5, iter([field] * 5)):
+        page = ask(service, "/sign-up", "POST", content=content, headers=headers)
+        assert (page.status_code, page.headers["Content-Type"]) == (413, "text/html; charset=utf-8")
+        assert "choose a smaller file, or write less" in page.text
 
 
 def answers_of(decided: Decided) -> list[dict[str, Any]]:
