@@ -14,6 +14,7 @@
         PolicyRefused         understood, but not allowed by a rule or setting
         UnsupportedMedia      a body of another media type
         TooLarge              over a stated limit
+        TooSlow               a body that does not come in time
         TooMany               over a stated rate
       ProofError            a proof, checkpoint, receipt or bundle does not hold
       Unavailable           something outside failed; the same call may succeed later
@@ -128,6 +129,12 @@ class TooLarge(Refused):
     """The body or value is over its stated limit; nothing was stored."""
 
     code = "too_large"
+
+
+class TooSlow(Refused):
+    """The body did not come in time; nothing was stored."""
+
+    code = "too_slow"
 
 
 class TooMany(Refused):

@@ -20,7 +20,7 @@ from starlette.routing import Match, Mount
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import NotFound, TrapstreetError
+from app.errors import NotFound, TooSlow, TrapstreetError
 from app.portal import (
     pages_account,
     pages_contacts,
@@ -188,7 +188,9 @@ def _ask_to_sign_in(portal: FastAPI) -> None:
 def _answer_refusals(portal: FastAPI) -> None:
     @portal.exception_handler(TrapstreetError)
     def ours(request: Request, error: TrapstreetError) -> Response:
-        return render(request, "error.html", status=status_of(error), message=error.message)
+        # Whoever sends too slowly is not waited for any longer.
+        headers = {"Connection": "close"} if isinstance(error, TooSlow) else None
+        return render(request, "error.html", status=status_of(error), headers=headers, message=error.message)
 
     @portal.exception_handler(HTTPException)
     def refused(request: Request, error: HTTPException) -> Response:

@@ -4,27 +4,22 @@ Invariants: a refused form comes back with everything that was typed and one mes
 browsers do not let us.
 """
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from threading import BoundedSemaphore
-from typing import Annotated, BinaryIO
+from typing import Annotated
 
 from fastapi import Depends, Request
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.types import Message
 
-from app.errors import Malformed, Refused, Unavailable
+from app.errors import Malformed, Refused
 
 MAX_FIELDS = 200
 
 # Of a file in a form; whoever takes one has a lower limit of its own, and says it.
 MAX_KEPT_BYTES = 4 * 1024 * 1024
-
-# Forms with files of gigabytes: each lies on the disk while it comes and is looked at.
-LARGE_FORMS_AT_ONCE = 2
-_large_forms = BoundedSemaphore(LARGE_FORMS_AT_ONCE)
 
 
 @dataclass
@@ -127,22 +122,3 @@ class _Start:
 
 
 FormWithFile = Annotated[TypedWithFile, Depends(read_form_with_file)]
-
-
-async def read_large_files(request: Request) -> AsyncIterator[Mapping[str, BinaryIO]]:
-    """Read a form of large files, each as an open file on the disk by its field's name; they go when the request ends.
-
-    Raises: Unavailable while others send such forms.
-    """
-    if not _large_forms.acquire(blocking=False):
-        raise Unavailable("too many large files are being sent at once: try again in a moment")
-    try:
-        async with request.form(max_files=2, max_fields=MAX_FIELDS) as form:
-            # Browsers send an empty file without a name where none was chosen.
-            sent = {name: file for name, file in form.items() if isinstance(file, UploadFile) and file.filename}
-            yield {name: file.file for name, file in sent.items()}
-    finally:
-        _large_forms.release()
-
-
-LargeFiles = Annotated[Mapping[str, BinaryIO], Depends(read_large_files)]

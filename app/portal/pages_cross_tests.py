@@ -26,7 +26,8 @@ from app.disputes.cross_tests import (
 from app.disputes.weights import Delivered
 from app.errors import Conflict, Malformed, Refused
 from app.people.sessions import Visitor
-from app.portal.forms import LargeFiles, Typed
+from app.portal.forms import Typed
+from app.portal.large_forms import LargeFiles
 from app.portal.pages_disputes import show_dispute
 from app.portal.pages_weights import digest_of, pieces
 from app.portal.rendering import render

@@ -19,7 +19,8 @@ from app.disputes.claim import load_claim
 from app.disputes.links import load_linked
 from app.disputes.weights import Delivered, deliver, find_older_entry, list_deliveries, verify_may_deliver
 from app.errors import Conflict, Malformed, NotFound, Refused
-from app.portal.forms import LargeFiles, Typed
+from app.portal.forms import Typed
+from app.portal.large_forms import LargeFiles
 from app.portal.pages_public import attached, show_claim
 from app.portal.rendering import render
 from app.portal.visitors import AnyoneBeforehand
