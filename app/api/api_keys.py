@@ -10,6 +10,7 @@ from app.api.dependencies import require
 from app.api.fields import Answer, Body, Line, Moment, Page
 from app.api.problems import WITH_KEY, problems
 from app.db.tables import ApiKeyRow
+from app.errors import Forbidden
 from app.registry.api_keys import (
     ADMIN,
     RANDOM_BYTES,
@@ -55,6 +56,11 @@ class ShownApiKey(ApiKey):
 @router.post("", status_code=201, operation_id="make_api_key", responses=problems(409))
 def post_api_key(body: NewApiKey, caller: Admin, session: InTransaction, now: Now) -> ShownApiKey:
     """Make an API key."""
+    if caller.is_person:
+        # A session may be stolen, and a key would outlast it: the portal's page asks who it is once more.
+        raise Forbidden(
+            "as a person make API keys at /vendor/api-keys, which asks for a fresh sign-in; here send an API key"
+        )
     made = make_api_key(
         session,
         caller.vendor_id,

@@ -436,5 +436,8 @@ def test_what_outlasts_a_session_wants_a_fresh_one_and_keeps_what_was_typed(tab:
         for path in ("/account/recovery-codes", "/account/passkeys/new", "/vendor/members/invitations"):
             refused = browser.post(path)
             assert (refused.status_code, "Sign in again" in refused.text) == (401, True)
+        # Nor does the API make a key of a session, stale or not.
+        refused = browser.post("/v1/api-keys", json={"name": "people lasting", "scopes": ["read"]})
+        assert (refused.status_code, "asks for a fresh sign-in" in refused.text) == (403, True)
         # What an old session may still do.
         assert browser.get("/account").status_code == 200
