@@ -63,6 +63,10 @@ class Watermark:
     ordinal: int
     families: list[FamilyOutlook]
 
+    def is_open(self, family: FamilyOutlook) -> bool:
+        """Tell whether a family can be asked, and could suffice."""
+        return family.spent_by is None and (family.least is not None or self.statement.assurance_class == "B")
+
 
 @dataclass(frozen=True)
 class Chosen:
@@ -91,7 +95,16 @@ def choose_watermark(request: Request, visitor: MayDispute, session: InTransacti
             statement = Statement.parse(row.statement)
             outlooks = family_outlooks(session, row, statement)
             marks.append(Watermark(row, statement, next_ordinal(session, row), outlooks))
-    return render(request, "filing_watermark.html", visitor=visitor, typed=typed, marks=marks, log2=math.log2)
+    may_go_on = any(mark.is_open(family) for mark in marks for family in mark.families)
+    return render(
+        request,
+        "filing_watermark.html",
+        visitor=visitor,
+        typed=typed,
+        marks=marks,
+        may_go_on=may_go_on,
+        log2=math.log2,
+    )
 
 
 @router.get("/disputes/new/suspect")

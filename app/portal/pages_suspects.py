@@ -40,6 +40,7 @@ from app.portal.pages_new_suspect import (
 )
 from app.portal.rendering import render
 from app.portal.suspect_form import advice_for, credentials_of
+from app.portal.verdict_words import STATE_WORDS, VERDICT_WORDS
 from app.portal.visitors import MayDispute, MayRead, vendor_of
 from app.protocol.derivation import DerivationHead
 from app.protocol.interface import Interface, LabelMap
@@ -227,6 +228,8 @@ def _page(
         tests=tests_today(session, row, service.network_rules, service.clock()),
         most_tests=TESTS_A_DAY,
         header_names=[(name, name) for name in sorted(WHO_ASKS)],
+        verdict_words=VERDICT_WORDS,
+        state_words=STATE_WORDS,
         may_dispute=DISPUTE in visitor.scopes,
         test=test,
     )

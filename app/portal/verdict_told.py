@@ -264,7 +264,8 @@ def _delivered(files: Mapping[str, bytes]) -> Iterator[Figure]:
 
 def _evidence_numbers(report: Mapping[str, Any]) -> Iterator[Figure]:
     evidence, corrected = float(report["log2_e"]), float(report["log2_e_corrected"])
-    yield Figure("Evidence E", f"2^{evidence:.1f}", f"chance alone ever reaches this: at most {odds(evidence)}")
+    chance = f"chance alone ever reaches this: at most {odds(evidence)}" if evidence > 0 else "no better than chance"
+    yield Figure("Evidence E", f"2^{evidence:.1f}", chance)
     threshold = float(report["log2_threshold"])
     why = f"2^({report['bits']} + {report['interface_bits']}), times families and filings"
     yield Figure("Threshold T", f"2^{threshold:.1f}", f"{why}: {odds(threshold)}")
