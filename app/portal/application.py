@@ -107,7 +107,7 @@ PAGES = re.compile("(?!/v1/).*", re.DOTALL)
 WITH_FILE = re.compile("/d/[^/]+/answers")
 MAX_FORM_BYTES = 16 * 1024 * 1024
 # Forms with weights, and with the program that they need.
-WITH_WEIGHTS = re.compile("/d/[^/]+/weights")
+WITH_WEIGHTS = re.compile("/d/[^/]+/weights|/disputes/[^/]+/cross-tests/[^/]+/model")
 FORMS = ("application/x-www-form-urlencoded", "multipart/form-data", "application/json")
 
 

@@ -1,11 +1,22 @@
 """Who may send a large file, how many at once, and how slowly."""
 
+import re
+
 import anyio
 import pytest
 from fastapi import Request
+from fastapi.routing import APIRoute
 
 from app.errors import TooSlow, Unavailable
-from app.portal.large_forms import GRACE_SECONDS, MIN_BYTES_PER_SECOND, MOST_SECONDS, PacedBody, Places
+from app.portal.application import ROUTERS, WITH_WEIGHTS
+from app.portal.large_forms import (
+    GRACE_SECONDS,
+    MIN_BYTES_PER_SECOND,
+    MOST_SECONDS,
+    PacedBody,
+    Places,
+    read_large_files,
+)
 from app.web import status_of
 
 
@@ -71,3 +82,13 @@ def test_one_link_holds_one_place_and_places_come_back():
             pass
     with places.hold("/d/a/weights"):
         pass
+
+
+def test_every_page_that_takes_large_files_may_be_sent_them():
+    routes = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
+    takers = {
+        route.path for route in routes for needed in route.dependant.dependencies if needed.call is read_large_files
+    }
+    assert len(takers) >= 2
+    for path in takers:
+        assert WITH_WEIGHTS.fullmatch(re.sub(r"{[^}]*}", "x", path)), path
