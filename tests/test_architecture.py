@@ -69,6 +69,7 @@ ASYNC = (
     "app/api/artifacts.py",
     "app/portal/application.py",
     "app/portal/forms.py",
+    "app/portal/large_forms.py",
     "app/main.py",
 )
 
