@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -262,14 +263,14 @@ def test_a_key_made_in_the_browser_serves_the_command_line(maker: Tab, service: 
     page.get_by_role("button", name="Sign and register").click()
     page.get_by_role("heading", name="Labels").wait_for()
     registration_id = page.url.rpartition("/")[2]
-    made = page.request.post(
-        f"{maker.origin}/v1/api-keys",
-        data={"name": "cli", "scopes": ["read"]},
-        headers={"Origin": maker.origin},
-    ).json()
+    maker.go("/vendor/api-keys")
+    page.get_by_role("textbox", name="Name").fill("cli")
+    page.locator("input[value=read]").check()
+    page.get_by_role("button", name="Make a key").click()
+    api_key = page.get_by_text(re.compile("^ts_[a-z0-9]+_")).first.inner_text()
     told = forked.run(
         ["-m", "app.cli", "labels", str(tmp_path / "marking-key.json"), registration_id, "--json"],
-        service.environment | {"TRAPSTREET_URL": service.url, "TRAPSTREET_API_KEY": made["api_key"]},
+        service.environment | {"TRAPSTREET_URL": service.url, "TRAPSTREET_API_KEY": api_key},
     )
     assert told.returncode == 0, told.stderr
     assert len(json.loads(told.stdout)["labels"]) == key.count
