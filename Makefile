@@ -5,6 +5,9 @@ VENV   := .venv
 PIP    := $(VENV)/bin/pip
 RUN    := $(VENV)/bin
 
+# Two processes. One that crashes ends the run: started again it would wait for ever for what the crash took with it.
+PYTEST := $(RUN)/python -m pytest -n 2 --dist loadfile --max-worker-restart=0
+
 # In this order, so that files of minutes begin first and short ones fill both processors to the end.
 SLOW_TESTS := tests/flows tests/portal tests/gpu tests/training tests/integration
 
@@ -17,8 +20,8 @@ demo: $(VENV)/.demo  ## show the whole service at work: about two minutes after 
 	$(RUN)/trapstreet demo
 
 test: $(VENV)/.test lint  ## run all checks and all tests that need no other server
-	$(RUN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered tests/unit tests/test_architecture.py
-	$(RUN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(SLOW_TESTS)
+	$(PYTEST) --cov --cov-report=term-missing:skip-covered tests/unit tests/test_architecture.py
+	$(PYTEST) --no-loadscope-reorder $(SLOW_TESTS)
 
 test-interop: $(VENV)/.test  ## ask eight real model servers about a stolen network: 9 GB of environments, a quarter of an hour
 	$(RUN)/python -m pytest -m interop tests/interop

@@ -196,6 +196,11 @@ def test_the_pure_part_uses_three_packages_besides_the_standard_library():
     assert outside == {}
 
 
+def test_py_ecc_is_imported_in_one_place_alone():
+    # It lifts the recursion limit of the whole process: there the limit is put back, elsewhere it would stay lifted.
+    assert [name_of(path) for path in PYTHON if "py_ecc" in imports(path)] == ["app/protocol/bls.py"]
+
+
 def test_nothing_imports_the_old_httpx():
     assert [name_of(path) for path in PYTHON if "httpx" in imports(path)] == []
 
