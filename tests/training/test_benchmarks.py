@@ -173,6 +173,8 @@ def test_the_reference_part_counts_what_its_loading_processes_spent():
     figures = measure_reference(small_data(128), SMALL)
     assert 0 < figures["reference_loading_share"] < 1
     assert figures["speedup_over_reference"] > 0
+    assert figures["speedup_over_reference_one_thread"] > 0
+    assert torch.get_num_threads() == 1
     assert {"reference_accuracy", "ours_accuracy"} <= set(figures)
 
 
