@@ -5,8 +5,9 @@ VENV   := .venv
 PIP    := $(VENV)/bin/pip
 RUN    := $(VENV)/bin
 
-# Two processes. One that crashes ends the run: started again it would wait for ever for what the crash took with it.
-PYTEST := $(RUN)/python -m pytest -n 2 --dist loadfile --max-worker-restart=0
+# Two processes. One that crashes ends the run: started again it would wait for ever for what the crash took with it. A test
+# that hangs fails, and says where; the longest takes a minute and a half.
+PYTEST := $(RUN)/python -m pytest -n 2 --dist loadfile --max-worker-restart=0 --timeout=600
 
 # In this order, so that files of minutes begin first and short ones fill both processors to the end.
 SLOW_TESTS := tests/flows tests/portal tests/gpu tests/training tests/integration
