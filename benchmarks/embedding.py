@@ -237,7 +237,8 @@ def main() -> None:
         found = MEASURE[part](data, scale)
         say(f"{part}: {found}")
         figures = {**results.read(name), **found}
-        results.keep(name, {**vars(scale), **results.machine(device), "recipe": recipe_of(scale).to_json()}, figures)
+        setting = {**vars(scale), **results.machine(device), "recipe": recipe_of(scale).to_json()}
+        results.keep(name, setting, figures, part)
     figures = results.read(name)
     if name == "embedding":
         results.write_section("embedding", table_of(figures))

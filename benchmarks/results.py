@@ -45,20 +45,27 @@ def _processor() -> str:
     return f"{names[0]}, {len(names)} cores" if names else platform.processor()
 
 
-def keep(name: str, setting: Mapping[str, Any], figures: Mapping[str, Any]) -> Path:
-    """Write a run's setting and figures as JSON; give the path."""
+def keep(name: str, setting: Mapping[str, Any], figures: Mapping[str, Any], part: str = "") -> Path:
+    """Write a run's setting and figures as JSON; give the path. `part`: which of the figures are new, if not all of them."""
     RESULTS.mkdir(exist_ok=True)
+    today = datetime.now(UTC).date().isoformat()
+    content = {"figures": dict(figures), "measured_on": today, "setting": dict(setting)}
+    if part:
+        content["measured_on"] = {**_read(name, "measured_on"), part: today}
     path = RESULTS / f"{name}.json"
-    content = {"figures": dict(figures), "measured_on": datetime.now(UTC).date().isoformat(), "setting": dict(setting)}
     path.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
     return path
 
 
 def read(name: str) -> dict[str, Any]:
     """Read the figures of an earlier run; none if there was none."""
+    return _read(name, "figures")
+
+
+def _read(name: str, key: str) -> dict[str, Any]:
     path = RESULTS / f"{name}.json"
-    figures: dict[str, Any] = json.loads(path.read_text())["figures"] if path.exists() else {}
-    return figures
+    found: dict[str, Any] = json.loads(path.read_text())[key] if path.exists() else {}
+    return found
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

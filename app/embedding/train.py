@@ -77,8 +77,8 @@ def prepare_torch(threads: int) -> None:
     # On CUDA this needs CUBLAS_WORKSPACE_CONFIG, which the parent sets. `use_deterministic_algorithms` does the same and
     # loads the compiler with it, two seconds that a run which compiles nothing need not wait.
     torch.set_deterministic_debug_mode("error")
-    # With that goes filling all new memory with NaN, 5 to 10 % of a training on a CPU. It makes repeatable who reads memory
-    # before it is written: no operation here does, and programs may use none that would (exported/ops.py).
+    # With that goes filling all new memory with NaN, which takes time. It makes repeatable who reads memory before it is
+    # written: no method does (a test compares the weights), and programs may use no operation that would (exported/ops.py).
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a property
     torch.backends.cudnn.benchmark = False
     if threads:

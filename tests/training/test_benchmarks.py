@@ -1,6 +1,7 @@
 """The formulas of the benchmarks, on numbers and on trainings of seconds; no test here looks at a clock."""
 
 import io
+import json
 import zipfile
 from dataclasses import replace
 
@@ -100,6 +101,18 @@ def test_the_speedup_is_the_smaller_of_wall_and_processor():
     assert figures["speedup_over_reference_cpu_time"] == 4
     assert figures["reference_loading_share"] == 0.25
     assert figures["reference_waiting_share"] == 0.5
+
+
+def test_figures_of_an_earlier_run_keep_the_day_they_were_measured_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    path = results.keep("one", {}, {"a": 1}, "first")
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"measured_on": {"first": "2026-01-02"}}))
+    results.keep("one", {}, {**results.read("one"), "b": 2}, "second")
+    content = json.loads(path.read_text())
+    assert content["figures"] == {"a": 1, "b": 2}
+    assert content["measured_on"]["first"] == "2026-01-02"
+    assert content["measured_on"]["second"] > "2026-01-02"
 
 
 def test_compiling_pays_after_as_many_epochs_as_it_takes_to_earn_its_seconds():
