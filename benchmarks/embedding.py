@@ -35,9 +35,6 @@ OWN_THREADS = torch.get_num_threads()
 # The loops and torch.compile are compared over so many pictures: what an epoch takes does not depend on how many there are.
 COMPARED_PICTURES = 10_000
 
-# The loops are compared in so many pairs of the same start: their accuracies differ by what chance does to one.
-COMPARED_SEEDS = 3
-
 # Time.
 
 
@@ -90,7 +87,7 @@ def measure_reference(data: TrainingData, scale: Scale) -> Figures:
     """Compare with the reference loop on all processors, as a training of the product runs, and on a CPU on one, too."""
     given = torch.get_num_threads()
     try:
-        seeds = range(min(COMPARED_SEEDS, scale.seeds))
+        seeds = range(scale.compared_pairs)
         figures = {"reference_threads": OWN_THREADS, **_compare_loops(data, scale, OWN_THREADS, seeds)}
         if data.task.labels.device.type == "cpu":
             alone = _compare_loops(data, scale, 1, seeds[:1])

@@ -19,12 +19,14 @@ class Scale:
     timed_pictures: int
     rounds: int
     triggers_per_batch: int
+    # Pairs of a reference loop and ours: accuracies differ by what chance does to one.
+    compared_pairs: int
     network: str = "resnet_medium"
 
 
-FULL = Scale("full", 50_000, 10_000, 20, 5, 5_000, 20, 4)
+FULL = Scale("full", 50_000, 10_000, 20, 5, 5_000, 20, 4, 3)
 # A hundredth of the work: fewer pictures, so lower accuracies and larger errors, and no fewer pairs of epochs than 20.
-QUICK = Scale("quick", 2_500, 2_000, 10, 3, 1_280, 20, 16)
+QUICK = Scale("quick", 2_500, 2_000, 10, 3, 1_280, 20, 16, 1)
 
 
 def recipe_of(scale: Scale, **changes: object) -> Recipe:
